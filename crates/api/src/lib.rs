@@ -1,0 +1,19 @@
+//! What is true of a Kubernetes object without any server: the table of served kinds, decoding against the published
+//! schemas, defaulting, validation, selectors, quantities, patches, server-side apply, printer columns.
+//!
+//! Everything here is a pure function of its arguments. This crate must not know of HTTP, a store, a clock or chance.
+
+pub use k8s_openapi as k8s;
+
+pub mod apply;
+pub mod columns;
+pub mod defaults;
+pub mod error;
+pub mod kinds;
+pub mod openapi;
+pub mod patch;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
+pub mod strategy;
+pub mod validation;

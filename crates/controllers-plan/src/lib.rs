@@ -1,0 +1,1 @@
+//! Pure decisions of the controllers: what is observed in, a plan out.

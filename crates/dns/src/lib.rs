@@ -1,0 +1,1 @@
+//! Cluster names from Services and EndpointSlices, served over DNS.

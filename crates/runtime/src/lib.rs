@@ -1,0 +1,1 @@
+//! A CRI server: images, snapshots, sandboxes, containers, logs, exec.

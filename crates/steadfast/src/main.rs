@@ -1,0 +1,2 @@
+//! Kubernetes StatefulSets as one binary.
+fn main() {}

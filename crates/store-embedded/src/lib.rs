@@ -1,0 +1,1 @@
+//! The durable store of one machine: the index of store over redb.
