@@ -1,1 +1,22 @@
 //! Pure decisions of the controllers: what is observed in, a plan out.
+//!
+//! One module per controller, each with an `Observed`, a total function `plan(&Observed, now) -> Plan`, and nothing
+//! else that acts. This crate must not know of a client, a clock, chance, or an async runtime; the `controllers` crate
+//! gathers what is observed and carries the plans out.
+
+pub mod claims;
+pub mod endpoints;
+pub mod garbage;
+pub mod namespaces;
+pub mod statefulset;
+
+mod kind;
+mod owner;
+mod plan;
+
+pub use kind::{Key, Kind};
+pub use owner::{AnyObject, controller_of, is_terminating, owner_reference};
+pub use plan::{
+    Action, Announcement, Chain, Event, EventType, Guard, Notice, Object, Plan, Propagation, Reason, Step, Target,
+    Write,
+};

@@ -1,0 +1,1 @@
+//! Binding of claims to volumes, and provisioning of local ones.

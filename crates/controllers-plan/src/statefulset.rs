@@ -1,0 +1,1 @@
+//! StatefulSets: ordered pods with stable names and claims.
