@@ -8,6 +8,17 @@
 //!
 //! This crate must not know what the values mean.
 
+pub mod contract;
+mod history;
+pub mod index;
+mod lease;
+pub mod memory;
+mod stage;
+mod watch;
+
+pub use stage::Stage;
+pub use watch::IndexWatch;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -133,6 +144,26 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The key that changed.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { kv, .. } => &kv.key,
+            Self::Delete { previous, .. } => &previous.key,
+        }
+    }
+
+    /// The revision of the change.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put { kv, .. } => kv.mod_revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
 /// Changes handed over together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchBatch {
@@ -146,6 +177,9 @@ pub struct WatchBatch {
 #[async_trait]
 pub trait Watch: Send {
     /// The next changes; waits for some. `None` when the store is closed.
+    ///
+    /// While only keys of other prefixes change, a batch without events tells now and then (at least every 100 ms) how
+    /// far the watch has seen. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`Error::Compacted`] when the watch fell so far behind that its history is gone.
@@ -183,6 +217,8 @@ pub enum Error {
 }
 
 /// A store with etcd v3 semantics.
+///
+/// Nothing is forgotten by itself: whoever uses the store calls [`Store::compact`] from time to time.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The latest revision.
@@ -203,19 +239,30 @@ pub trait Store: Send + Sync + 'static {
     /// Reports each change of keys that start with `prefix`, made after revision `after`.
     ///
     /// # Errors
-    /// [`Error::Compacted`] if changes after `after` are no longer kept.
+    /// [`Error::Compacted`] if changes after `after` are no longer kept, [`Error::Future`] if `after` does not exist yet.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, Error>;
 
     /// Forgets the history before `revision`: older states cannot be read nor watched from any more.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] if more was forgotten already, [`Error::Future`] if `revision` does not exist yet.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 
     /// Makes a lease that ends after `ttl` unless it is kept alive; its keys are deleted then.
+    ///
+    /// As with etcd, the time starts anew when the store is opened again.
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, Error>;
 
     /// Starts the lease's time anew.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`] if it has ended.
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), Error>;
 
     /// Ends a lease now and deletes its keys.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`] if it has ended already.
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), Error>;
 }
 
