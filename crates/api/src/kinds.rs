@@ -1,5 +1,7 @@
 //! The table of served kinds: one row says all that the generic path needs to know of a kind.
 
+mod table;
+
 /// A served kind.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -21,6 +23,8 @@ pub struct Kind {
     pub namespaced: bool,
     /// The published schema's name, e.g. `io.k8s.api.apps.v1.StatefulSet`.
     pub schema: &'static str,
+    /// The group in whose version objects are stored; differs from `group` only where two groups serve one storage.
+    pub storage_group: &'static str,
     /// Whether `/status` is served (then the main resource ignores status and the other way round).
     pub has_status: bool,
     /// Whether `/scale` is served.
@@ -33,13 +37,15 @@ pub struct Kind {
     pub unconditional_update: bool,
     /// Whether DELETE answers with the deleted object rather than a `Status`.
     pub delete_returns_object: bool,
+    /// Whether a whole collection can be deleted.
+    pub delete_collection: bool,
     /// Whether any part of Steadfast acts on the kind; if not, every write is answered with a warning.
     pub acted_on: bool,
 }
 
 /// All served kinds, in the order discovery lists them.
 pub fn kinds() -> &'static [Kind] {
-    &[]
+    table::KINDS
 }
 
 /// The kind served under `/api(s)/group/version/plural`.
@@ -49,7 +55,8 @@ pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static 
 
 /// The kind that an object of this `apiVersion` and `kind` is of.
 pub fn by_kind(api_version: &str, kind: &str) -> Option<&'static Kind> {
-    kinds().iter().find(|k| k.kind == kind && k.api_version() == api_version)
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    kinds().iter().find(|k| k.kind == kind && k.group == group && k.version == version)
 }
 
 impl Kind {
@@ -61,5 +68,56 @@ impl Kind {
     /// `plural.group`, as messages name a resource; just the plural in the core group.
     pub fn qualified_resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// `Kind.group`, as messages name a kind; just the kind in the core group.
+    pub fn qualified_kind(&self) -> String {
+        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
+    }
+
+    /// The kind in whose form objects are stored: itself, except that `events.k8s.io` events are stored as core events.
+    pub fn storage_kind(&'static self) -> &'static Self {
+        if self.storage_group == self.group {
+            return self;
+        }
+        by_resource(self.storage_group, self.version, self.plural).expect("the table names served storage groups only")
+    }
+
+    /// The verbs of the main resource, as discovery lists them.
+    pub fn verbs(&self) -> &'static [&'static str] {
+        if self.delete_collection {
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        } else {
+            &["create", "delete", "get", "list", "patch", "update", "watch"]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_is_found_by_resource_and_by_kind() {
+        for kind in kinds() {
+            assert_eq!(by_resource(kind.group, kind.version, kind.plural), Some(kind));
+            assert_eq!(by_kind(&kind.api_version(), kind.kind), Some(kind));
+            assert_eq!(kind.storage_kind().storage_group, kind.storage_group);
+        }
+    }
+
+    #[test]
+    fn no_two_kinds_share_a_resource_or_a_schema() {
+        let resources: BTreeSet<_> = kinds().iter().map(|k| (k.group, k.plural)).collect();
+        let schemas: BTreeSet<_> = kinds().iter().map(|k| k.schema).collect();
+        assert_eq!(resources.len(), kinds().len());
+        assert_eq!(schemas.len(), kinds().len());
+    }
+
+    #[test]
+    fn events_of_both_groups_are_stored_as_core_events() {
+        let events = by_resource("events.k8s.io", "v1", "events").unwrap();
+        assert_eq!(events.storage_kind(), by_resource("", "v1", "events").unwrap());
     }
 }
