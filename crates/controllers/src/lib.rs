@@ -1,1 +1,123 @@
 //! One executor and a table of controllers, clients of any Kubernetes API server.
+//!
+//! The data's way: one watch per kind feeds a cache ([`reflect`]), a change wakes the keys that it concerns
+//! ([`queue`]), a worker plans from the caches once they show its own last writes ([`freshness`], [`table`]), and the
+//! executor carries the plan out ([`execute`]). What is decided is decided in `controllers-plan`; this crate must not
+//! know of a store, of the apiserver, or of any other service.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use controllers_plan::Kind;
+use controllers_plan::statefulset::Gates;
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+mod cache;
+mod caches;
+mod execute;
+mod freshness;
+mod queue;
+mod record;
+mod reflect;
+mod send;
+mod table;
+mod work;
+
+use crate::caches::Watchlist;
+use crate::execute::Executor;
+use crate::queue::Queue;
+use crate::table::Row;
+use crate::work::{Running, Works};
+
+/// What the controllers are to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which controllers run, in the syntax of kube-controller-manager's `--controllers`: `*` is all, `name` one,
+    /// `-name` not that one; the later entry wins.
+    pub controllers: Vec<String>,
+    /// Feature gates of the StatefulSet controller.
+    pub gates: Gates,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            controllers: vec!["*".to_owned()],
+            gates: Gates::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Whether a controller runs.
+    pub fn is_enabled(&self, name: &str) -> bool {
+        let verdict = |entry: &String| match entry.as_str() {
+            "*" => Some(true),
+            entry if entry == name => Some(true),
+            entry => (entry.strip_prefix('-') == Some(name)).then_some(false),
+        };
+        self.controllers.iter().rev().find_map(verdict).unwrap_or(false)
+    }
+}
+
+/// Runs the controllers until shutdown.
+///
+/// # Errors
+/// If a task of theirs ends though nobody asked it to.
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut watchlist = Watchlist::default();
+    let running = table::rows(&config)
+        .into_iter()
+        .enumerate()
+        .map(|(row, what)| start(&mut watchlist, row, what));
+    let rows: Vec<Running> = running.collect();
+    let Watchlist { caches, reflections } = watchlist;
+    let (caches, queue) = (Arc::new(caches), Arc::new(Queue::default()));
+    let (recorder, writer) = record::channel(client.clone());
+    let mut tasks = JoinSet::new();
+    for reflection in reflections {
+        tasks.spawn(reflection(client.clone(), caches.clone(), queue.clone()));
+    }
+    tasks.spawn(writer.run());
+    let works = Arc::new(Works::new(rows, caches, queue, Executor { client, recorder }));
+    tokio::select! {
+        ended = work::work(works, shutdown.clone()) => ended.context("a controller's turn failed"),
+        Some(ended) = tasks.join_next() => {
+            ended.context("a task of the controllers failed")?;
+            anyhow::ensure!(shutdown.is_cancelled(), "a task of the controllers ended");
+            Ok(())
+        }
+    }
+}
+
+fn start(watchlist: &mut Watchlist, row: usize, what: Row) -> Running {
+    let kinds: Vec<Kind> = what.watches.iter().map(|watch| watch.kind).collect();
+    for watch in what.watches {
+        (watch.enlist)(watchlist, row);
+    }
+    Running {
+        name: what.name,
+        kinds,
+        decide: what.decide,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_entry_of_the_controllers_list_wins() {
+        let config = |entries: &[&str]| Config {
+            controllers: entries.iter().map(|&entry| entry.to_owned()).collect(),
+            ..Config::default()
+        };
+        assert!(Config::default().is_enabled("statefulset-controller"));
+        assert!(!config(&["*", "-statefulset-controller"]).is_enabled("statefulset-controller"));
+        assert!(config(&["*", "-statefulset-controller"]).is_enabled("namespace-controller"));
+        assert!(!config(&["namespace-controller"]).is_enabled("statefulset-controller"));
+        assert!(config(&["-namespace-controller", "*"]).is_enabled("namespace-controller"));
+    }
+}

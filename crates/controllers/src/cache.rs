@@ -1,0 +1,274 @@
+//! What the server has told us of one kind: an indexed store fed by one watch and shared by all controllers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use controllers_plan::{Key, controller_of};
+use tokio::sync::watch;
+
+use crate::caches::Caches;
+
+/// Namespace (empty for cluster-wide kinds) and name.
+type Name = (String, String);
+
+/// What happened to one object.
+#[derive(Debug)]
+pub struct Change<T> {
+    /// The object before; `None` if it is new.
+    pub old: Option<Arc<T>>,
+    /// The object after; `None` if it is gone.
+    pub new: Option<Arc<T>>,
+}
+
+impl<T> Change<T> {
+    /// The states there are: before and after.
+    pub fn states(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.old.iter().chain(self.new.iter())
+    }
+
+    /// The latest state there is.
+    pub fn latest(&self) -> &Arc<T> {
+        self.new
+            .as_ref()
+            .or(self.old.as_ref())
+            .expect("a change has at least one side")
+    }
+}
+
+/// Which objects one controller has to look at after a change.
+pub type MapToKeys<T> = fn(&Caches, &Change<T>) -> Vec<Key>;
+
+/// How far a cache has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) lists_begun: u64,
+    pub(crate) lists_done: u64,
+    pub(crate) newest: u64,
+}
+
+/// The objects of one kind as last seen, by name, by namespace and by owner.
+pub struct Cache<T> {
+    metadata: fn(&T) -> &ObjectMeta,
+    state: RwLock<State<T>>,
+    listeners: Mutex<Vec<(usize, MapToKeys<T>)>>,
+    progress: watch::Sender<Progress>,
+}
+
+struct State<T> {
+    objects: BTreeMap<Name, Arc<T>>,
+    by_owner: BTreeMap<String, BTreeSet<Name>>,
+    uncontrolled: BTreeSet<Name>,
+    listed: Option<BTreeSet<Name>>,
+}
+
+impl<T> Cache<T> {
+    /// An empty cache; `metadata` finds the metadata of an object.
+    pub fn new(metadata: fn(&T) -> &ObjectMeta) -> Self {
+        let state = State {
+            objects: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
+            uncontrolled: BTreeSet::new(),
+            listed: None,
+        };
+        Self {
+            metadata,
+            state: RwLock::new(state),
+            listeners: Mutex::new(Vec::new()),
+            progress: watch::Sender::new(Progress::default()),
+        }
+    }
+
+    /// The object of this name. The namespace of cluster-wide objects is empty.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.read()
+            .objects
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
+    }
+
+    /// All objects of a namespace, by name.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
+        let from = (namespace.to_owned(), String::new());
+        let state = self.read();
+        state
+            .objects
+            .range(from..)
+            .take_while(|((ns, _), _)| ns == namespace)
+            .map(|(_, o)| o.clone())
+            .collect()
+    }
+
+    /// All objects, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.read().objects.values().cloned().collect()
+    }
+
+    /// All objects with an owner reference (controlling or not) to this uid.
+    pub fn owned_by(&self, uid: &str) -> Vec<Arc<T>> {
+        let state = self.read();
+        let names = state.by_owner.get(uid).into_iter().flatten();
+        names.filter_map(|name| state.objects.get(name).cloned()).collect()
+    }
+
+    /// All objects that this uid controls.
+    pub fn controlled_by(&self, uid: &str) -> Vec<Arc<T>> {
+        let owned = self.owned_by(uid).into_iter();
+        owned
+            .filter(|o| controller_of((self.metadata)(o)).is_some_and(|owner| owner.uid == uid))
+            .collect()
+    }
+
+    /// All objects of a namespace that have no controller.
+    pub fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
+        let from = (namespace.to_owned(), String::new());
+        let state = self.read();
+        let names = state.uncontrolled.range(from..).take_while(|(ns, _)| ns == namespace);
+        names.filter_map(|name| state.objects.get(name).cloned()).collect()
+    }
+
+    /// The metadata of an object of this cache.
+    pub fn metadata<'a>(&self, object: &'a T) -> &'a ObjectMeta {
+        (self.metadata)(object)
+    }
+
+    pub(crate) fn listen(&self, row: usize, map: MapToKeys<T>) {
+        self.listeners.lock().expect("no panic while held").push((row, map));
+    }
+
+    /// The rows and keys that a change concerns.
+    pub(crate) fn concerned(&self, caches: &Caches, change: &Change<T>) -> Vec<(usize, Key)> {
+        let listeners = self.listeners.lock().expect("no panic while held").clone();
+        listeners
+            .iter()
+            .flat_map(|(row, map)| map(caches, change).into_iter().map(|key| (*row, key)))
+            .collect()
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// A list of everything begins.
+    pub(crate) fn begin_list(&self) {
+        self.write().listed = Some(BTreeSet::new());
+        self.progress.send_modify(|progress| progress.lists_begun += 1);
+    }
+
+    /// The list is complete: what it did not name is gone.
+    pub(crate) fn end_list(&self) -> Vec<Change<T>> {
+        let mut state = self.write();
+        let listed = state.listed.take().unwrap_or_default();
+        let gone: Vec<Name> = state
+            .objects
+            .keys()
+            .filter(|name| !listed.contains(*name))
+            .cloned()
+            .collect();
+        let changes = gone
+            .iter()
+            .map(|name| Change {
+                old: self.take(&mut state, name),
+                new: None,
+            })
+            .collect();
+        drop(state);
+        self.progress
+            .send_modify(|progress| progress.lists_done = progress.lists_begun);
+        changes
+    }
+
+    /// An object is new or changed. `None` if this very version is known already.
+    pub(crate) fn apply(&self, object: T) -> Option<Change<T>> {
+        let meta = (self.metadata)(&object);
+        let (name, version) = (name_of(meta), version_of(meta));
+        let owners: Vec<String> = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .map(|owner| owner.uid.clone())
+            .collect();
+        let controlled = controller_of(meta).is_some();
+        let mut state = self.write();
+        if let Some(listed) = &mut state.listed {
+            listed.insert(name.clone());
+        }
+        let known = state.objects.get(&name).map(|known| (self.metadata)(known));
+        if known.is_some_and(|known| known.uid == meta.uid && known.resource_version == meta.resource_version) {
+            drop(state);
+            self.advance(version);
+            return None;
+        }
+        let old = self.take(&mut state, &name);
+        for owner in owners {
+            state.by_owner.entry(owner).or_default().insert(name.clone());
+        }
+        if !controlled {
+            state.uncontrolled.insert(name.clone());
+        }
+        let new = Arc::new(object);
+        state.objects.insert(name, new.clone());
+        drop(state);
+        self.advance(version);
+        Some(Change { old, new: Some(new) })
+    }
+
+    /// An object is gone; `last` is its last state.
+    pub(crate) fn remove(&self, last: T) -> Change<T> {
+        let meta = (self.metadata)(&last);
+        let (name, version) = (name_of(meta), version_of(meta));
+        let mut state = self.write();
+        let old = self.take(&mut state, &name);
+        drop(state);
+        self.advance(version);
+        Change {
+            old: old.or_else(|| Some(Arc::new(last))),
+            new: None,
+        }
+    }
+
+    fn take(&self, state: &mut State<T>, name: &Name) -> Option<Arc<T>> {
+        let old = state.objects.remove(name)?;
+        for owner in (self.metadata)(&old).owner_references.iter().flatten() {
+            if let Some(names) = state.by_owner.get_mut(&owner.uid) {
+                names.remove(name);
+                if names.is_empty() {
+                    state.by_owner.remove(&owner.uid);
+                }
+            }
+        }
+        state.uncontrolled.remove(name);
+        Some(old)
+    }
+
+    fn advance(&self, version: u64) {
+        self.progress.send_if_modified(|progress| {
+            let newer = version > progress.newest;
+            progress.newest = progress.newest.max(version);
+            newer
+        });
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State<T>> {
+        self.state.read().expect("no panic while held")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State<T>> {
+        self.state.write().expect("no panic while held")
+    }
+}
+
+fn name_of(meta: &ObjectMeta) -> Name {
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+/// The resourceVersion as a number: of one kind, later is larger (KEP-5504). 0 if it is none.
+fn version_of(meta: &ObjectMeta) -> u64 {
+    meta.resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,154 @@
+//! All caches, one for each watched kind, whoever watches it.
+
+use std::any::{Any, TypeId, type_name};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use controllers_plan::{AnyObject, Key, Kind};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::cache::{Cache, MapToKeys, Progress};
+use crate::reflect::{self, Reflection};
+
+/// A typed kind that can be watched: all of `api::k8s`, and our own wrappers of them.
+pub trait Watched: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
+
+impl<T: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Watched for T {}
+
+/// The shared caches, from which every controller's `Observed` is gathered.
+#[derive(Default)]
+pub struct Caches {
+    typed: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    metadata: BTreeMap<Kind, Arc<Cache<AnyObject>>>,
+    freshness: BTreeMap<Kind, Vec<Arc<dyn Freshness>>>,
+}
+
+/// What the executor asks of a cache of whatever type.
+pub(crate) trait Freshness: Send + Sync {
+    /// How far the cache has come, now and later.
+    fn follow(&self) -> watch::Receiver<Progress>;
+    /// uid and whether it is being deleted, of the object of this name.
+    fn glimpse(&self, key: &Key) -> Option<(String, bool)>;
+}
+
+impl<T: Send + Sync> Freshness for Cache<T> {
+    fn follow(&self) -> watch::Receiver<Progress> {
+        self.progress()
+    }
+
+    fn glimpse(&self, key: &Key) -> Option<(String, bool)> {
+        let object = self.get(&key.namespace, &key.name)?;
+        let meta: &ObjectMeta = self.metadata(&object);
+        Some((meta.uid.clone().unwrap_or_default(), meta.deletion_timestamp.is_some()))
+    }
+}
+
+impl Caches {
+    /// The cache of a typed kind.
+    ///
+    /// # Panics
+    /// If no row of the table watches the kind.
+    pub fn of<T: Watched>(&self) -> &Cache<T> {
+        let cache = self.typed.get(&TypeId::of::<T>());
+        let cache = cache.unwrap_or_else(|| panic!("no controller watches {}", type_name::<T>()));
+        cache.downcast_ref().expect("stored under its own type")
+    }
+
+    /// The cache of a kind's metadata, if a row watches that.
+    pub fn metadata_of(&self, kind: Kind) -> Option<&Cache<AnyObject>> {
+        self.metadata.get(&kind).map(Arc::as_ref)
+    }
+
+    /// All caches of metadata.
+    pub fn all_metadata(&self) -> impl Iterator<Item = (Kind, &Cache<AnyObject>)> {
+        self.metadata.iter().map(|(kind, cache)| (*kind, cache.as_ref()))
+    }
+
+    /// Every cache that there is of a kind (typed, metadata, both or none).
+    pub(crate) fn freshness_of(&self, kind: Kind) -> &[Arc<dyn Freshness>] {
+        self.freshness.get(&kind).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// Collects what the rows of the table want to watch, each kind once.
+#[derive(Default)]
+pub(crate) struct Watchlist {
+    pub(crate) caches: Caches,
+    pub(crate) reflections: Vec<Reflection>,
+}
+
+impl Watchlist {
+    fn typed<T: Watched>(&mut self) -> Arc<Cache<T>> {
+        if let Some(known) = self.caches.typed.get(&TypeId::of::<T>()) {
+            return known.clone().downcast().expect("stored under its own type");
+        }
+        let cache = Arc::new(Cache::<T>::new(|object| object.meta()));
+        self.caches.typed.insert(TypeId::of::<T>(), cache.clone());
+        self.caches
+            .freshness
+            .entry(kind_of::<T>())
+            .or_default()
+            .push(cache.clone());
+        self.reflections.push(reflect::typed(cache.clone()));
+        cache
+    }
+
+    fn metadata(&mut self, kind: Kind) -> Arc<Cache<AnyObject>> {
+        if let Some(known) = self.caches.metadata.get(&kind) {
+            return known.clone();
+        }
+        let cache = Arc::new(Cache::<AnyObject>::new(|object| &object.metadata));
+        self.caches.metadata.insert(kind, cache.clone());
+        self.caches.freshness.entry(kind).or_default().push(cache.clone());
+        self.reflections.push(reflect::metadata(kind, cache.clone()));
+        cache
+    }
+}
+
+/// One kind that a controller watches, and which of its own objects a change there concerns.
+pub struct Watch {
+    pub(crate) kind: Kind,
+    pub(crate) enlist: Box<dyn FnOnce(&mut Watchlist, usize) + Send>,
+}
+
+impl Watch {
+    /// Watches whole objects of a typed kind.
+    pub fn on<T: Watched>(map: MapToKeys<T>) -> Self {
+        let enlist = move |watchlist: &mut Watchlist, row| watchlist.typed::<T>().listen(row, map);
+        Self {
+            kind: kind_of::<T>(),
+            enlist: Box::new(enlist),
+        }
+    }
+
+    /// Watches the metadata of a kind. A kind that the server does not serve counts as empty.
+    pub fn metadata(kind: Kind, map: MapToKeys<AnyObject>) -> Self {
+        let enlist = move |watchlist: &mut Watchlist, row| watchlist.metadata(kind).listen(row, map);
+        Self {
+            kind,
+            enlist: Box::new(enlist),
+        }
+    }
+}
+
+/// The kind of a typed object.
+pub(crate) fn kind_of<T: Watched>() -> Kind {
+    Kind {
+        group: lasting(T::group(&())),
+        version: lasting(T::version(&())),
+        kind: lasting(T::kind(&())),
+        plural: lasting(T::plural(&())),
+    }
+}
+
+/// Kinds are constants of the program, so keeping their names for ever costs nothing that grows.
+fn lasting(name: Cow<'static, str>) -> &'static str {
+    match name {
+        Cow::Borrowed(name) => name,
+        Cow::Owned(name) => name.leak(),
+    }
+}

@@ -1,0 +1,41 @@
+//! The table of controllers. A controller is a row: what it watches, and its plan.
+//!
+//! To add one: write the pure planner in `controllers-plan`, and here a file with `pub(crate) fn row() -> Row`.
+
+use controllers_plan::{Key, Plan};
+use jiff::Timestamp;
+
+use crate::Config;
+use crate::caches::{Caches, Watch};
+
+pub(crate) mod claims;
+pub(crate) mod endpoints;
+pub(crate) mod garbage;
+pub(crate) mod namespaces;
+pub(crate) mod statefulset;
+
+/// Gathers what is observed of an object from the caches, and plans. An object that is gone has an empty plan.
+pub type Decide = Box<dyn Fn(&Caches, &Key, Timestamp) -> Plan + Send + Sync>;
+
+/// One controller.
+pub struct Row {
+    /// The name in the configuration, in events (`source.component`) and as field manager, e.g.
+    /// `statefulset-controller`.
+    pub name: &'static str,
+    /// The kinds it watches. Its plans wait until these have been listed, and until they show its own last writes.
+    pub watches: Vec<Watch>,
+    /// Observes and plans.
+    pub decide: Decide,
+}
+
+/// The rows that the configuration enables.
+pub(crate) fn rows(config: &Config) -> Vec<Row> {
+    let rows = [
+        statefulset::row(config),
+        claims::row(),
+        endpoints::row(),
+        garbage::row(),
+        namespaces::row(),
+    ];
+    rows.into_iter().filter(|row| config.is_enabled(row.name)).collect()
+}
