@@ -375,7 +375,6 @@ pub(super) static KINDS: &[Kind] = &[
     },
     Kind {
         namespaced: false,
-        has_generation: true,
         unconditional_update: false,
         delete_returns_object: true,
         ..row(
