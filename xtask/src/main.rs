@@ -1,10 +1,43 @@
 //! The project's own commands, run as `cargo xtask COMMAND`.
 
+mod architecture;
+mod check;
+mod debian;
+mod demo;
+#[cfg(feature = "gen-proto")]
 mod gen_proto;
+mod gen_schema;
+mod image;
+mod shell;
+mod test;
+
+const USAGE: &str = "cargo xtask COMMAND
+
+  demo [--once] [--runtime containerd]   build, start and walk through a StatefulSet, live
+  test [FILTER]                          install what the tests need and run all of them
+  check                                  formatting, lints, the crates' arrows
+  image web|redis OUT.tar                build a test image from Debian packages
+  gen-proto                              regenerate crates/cri (needs --features gen-proto)
+  gen-schema DIR                         regenerate the schema table from published OpenAPI documents";
 
 fn main() -> anyhow::Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("gen-proto") => gen_proto::run(),
-        other => anyhow::bail!("unknown command {other:?}; known: gen-proto"),
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["demo", rest @ ..] => demo::run(rest),
+        ["demo-as-root", rest @ ..] => demo::run_as_root(rest),
+        ["test", rest @ ..] => test::run(rest),
+        ["check"] => check::run(),
+        ["image", name, out] => image::build(name, out.as_ref()),
+        #[cfg(feature = "gen-proto")]
+        ["gen-proto"] => gen_proto::run(),
+        #[cfg(not(feature = "gen-proto"))]
+        ["gen-proto"] => anyhow::bail!("run: cargo run -p xtask --features gen-proto -- gen-proto"),
+        ["gen-schema", dir] => gen_schema::run(dir.as_ref()),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => anyhow::bail!("unknown command {words:?}\n\n{USAGE}"),
     }
 }

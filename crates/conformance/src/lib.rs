@@ -1,0 +1,8 @@
+//! Black-box tests of a running Steadfast with real clients, and the harness that starts one.
+//!
+//! Everything here goes through the binary's command line, a kubeconfig and sockets; nothing of ours is linked.
+
+pub mod cluster;
+pub mod containerd;
+pub mod kubectl;
+pub mod process;
