@@ -7,6 +7,8 @@
 #![deny(unsafe_code)]
 
 mod config;
+mod disk;
+mod process;
 
 pub mod images;
 pub mod monitor;

@@ -1,0 +1,44 @@
+//! Calling the OCI runtime from a monitor, and finding out why it failed.
+
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::plan::RuntimeCommand;
+
+/// The words before the subcommand.
+pub(super) fn command(runtime: &RuntimeCommand, log: &Path) -> Command {
+    let mut command = Command::new(&runtime.program[0]);
+    command.args(&runtime.program[1..]).arg("--root").arg(&runtime.root);
+    command.arg("--log").arg(log).args(["--log-format", "json"]);
+    command
+}
+
+/// Starts a subcommand that needs no streams.
+pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+}
+
+/// The last error in the OCI runtime's log.
+pub(crate) fn failure(log: &Path, what: &str) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let errors = text.lines().filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        matches!(line["level"].as_str()?, "error" | "fatal").then(|| line["msg"].as_str().map(str::to_owned))?
+    });
+    errors.last().unwrap_or_else(|| format!("the OCI runtime's {what} failed without giving a reason"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failure;
+
+    #[test]
+    fn the_last_error_counts() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        assert!(failure(file.path(), "create").contains("create failed"));
+        let log = "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"info\",\"msg\":\"x\"}\nnoise\n{\"level\":\"error\",\"msg\":\"exec: \\\"foo\\\"\"}\n{\"level\":\"warning\",\"msg\":\"y\"}\n";
+        std::fs::write(file.path(), log).expect("written");
+        assert_eq!(failure(file.path(), "create"), "exec: \"foo\"");
+    }
+}
