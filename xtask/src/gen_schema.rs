@@ -30,6 +30,14 @@ const OPTIONAL_TIMES: [&str; 12] = [
     "lastPhaseTransitionTime",
 ];
 
+/// Optional fields that Go writes as null when they are not set; the documents do not say so.
+const NULLS: [(&str, &str); 4] = [
+    ("io.k8s.api.rbac.v1.Role", "rules"),
+    ("io.k8s.api.rbac.v1.ClusterRole", "rules"),
+    ("io.k8s.api.discovery.v1.EndpointSlice", "ports"),
+    ("io.k8s.api.authentication.v1.TokenRequestSpec", "boundObjectRef"),
+];
+
 /// Writes the table.
 pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     let types = read_types(dir)?;
@@ -37,7 +45,9 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     for (name, schema) in &types {
         write_type(&mut table, name, schema).with_context(|| format!("type {name}"))?;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask has no parent folder")?;
     std::fs::write(root.join("crates/api/src/schema/table.txt"), table).context("write the table")
 }
 
@@ -65,7 +75,10 @@ fn write_type(table: &mut String, name: &str, schema: &Value) -> anyhow::Result<
         write!(table, " map={kind}")?;
     }
     // Options and events of the watch stand in every group; the lists differ between documents and say nothing.
-    if let Some([kind]) = schema.get("x-kubernetes-group-version-kind").and_then(Value::as_array).map(Vec::as_slice)
+    if let Some([kind]) = schema
+        .get("x-kubernetes-group-version-kind")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
         && !name.ends_with(".DeleteOptions")
         && !name.ends_with(".WatchEvent")
     {
@@ -80,7 +93,12 @@ fn write_type(table: &mut String, name: &str, schema: &Value) -> anyhow::Result<
         .unwrap_or_default();
     let empty = Map::new();
     for (field, schema) in schema.get("properties").and_then(Value::as_object).unwrap_or(&empty) {
-        write_field(table, field, schema, required.contains(&field.as_str())).with_context(|| field.clone())?;
+        let required = required.contains(&field.as_str());
+        let zero = match NULLS.contains(&(name, field.as_str())) {
+            true => Some("null".to_owned()),
+            false => zero(field, &type_of(schema)?, schema, required),
+        };
+        write_field(table, field, schema, required, zero.as_deref()).with_context(|| field.clone())?;
     }
     Ok(())
 }
@@ -98,19 +116,34 @@ fn form(name: &str, schema: &Value) -> &'static str {
     }
 }
 
-fn write_field(table: &mut String, name: &str, schema: &Value, required: bool) -> anyhow::Result<()> {
-    let of_type = type_of(schema)?;
-    write!(table, " {name} {of_type}")?;
+fn write_field(
+    table: &mut String,
+    name: &str,
+    schema: &Value,
+    required: bool,
+    zero: Option<&str>,
+) -> anyhow::Result<()> {
+    write!(table, " {name} {}", type_of(schema)?)?;
     if required {
         table.push_str(" !");
     }
-    if let Some(zero) = zero(name, &of_type, schema, required) {
+    if let Some(zero) = zero {
         write!(table, " zero={zero}")?;
     }
-    for (key, word) in [("default", "default"), ("enum", "enum"), ("x-kubernetes-list-map-keys", "keys")] {
-        if let Some(value) = schema.get(key).or_else(|| (key == "enum").then(|| schema.pointer("/items/enum")).flatten()) {
+    for (key, word) in [
+        ("default", "default"),
+        ("enum", "enum"),
+        ("x-kubernetes-list-map-keys", "keys"),
+    ] {
+        if let Some(value) = schema
+            .get(key)
+            .or_else(|| (key == "enum").then(|| schema.pointer("/items/enum")).flatten())
+        {
             let text = serde_json::to_string(value)?;
-            ensure!(!text.contains(' '), "{text} has a space, which the format has no place for");
+            ensure!(
+                !text.contains(' '),
+                "{text} has a space, which the format has no place for"
+            );
             write!(table, " {word}={text}")?;
         }
     }

@@ -1,6 +1,15 @@
 //! JSON patch (RFC 6902), JSON merge patch (RFC 7396) and Kubernetes' strategic merge patch.
 
-use serde_json::Value;
+mod order;
+mod strategic;
+
+use serde_json::{Map, Value};
+
+/// How many operations a JSON patch may have; as upstream.
+const OPERATIONS_MAX: usize = 10_000;
+
+/// All that upstream tells of a JSON patch that does not fit the object.
+const REJECTED: &str = "the server rejected our request due to an error in our request";
 
 /// Why a patch cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,22 +26,61 @@ pub enum PatchError {
 ///
 /// # Errors
 /// See [`PatchError`].
-pub fn json(_current: &Value, _patch: &Value) -> Result<Value, PatchError> {
-    unimplemented!()
+pub fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let Value::Array(operations) = patch else {
+        return Err(undecodable(patch, "[]handlers.jsonPatchOp"));
+    };
+    if operations.len() > OPERATIONS_MAX {
+        let count = operations.len();
+        let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}");
+        return Err(PatchError::Malformed(message));
+    }
+    if let Some(other) = operations.iter().find(|operation| !operation.is_object()) {
+        return Err(undecodable(other, "handlers.jsonPatchOp"));
+    }
+    // An operation with an unknown name or a missing part is one that fails.
+    let rejected = |_| PatchError::DoesNotApply(REJECTED.to_owned());
+    let operations: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(rejected)?;
+    let mut patched = current.clone();
+    json_patch::patch(&mut patched, &operations).map_err(|_| PatchError::DoesNotApply(REJECTED.to_owned()))?;
+    Ok(patched)
 }
 
 /// Applies a JSON merge patch.
 ///
 /// # Errors
 /// See [`PatchError`].
-pub fn merge(_current: &Value, _patch: &Value) -> Result<Value, PatchError> {
-    unimplemented!()
+pub fn merge(current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    object(patch)?;
+    let mut patched = current.clone();
+    json_patch::merge(&mut patched, patch);
+    Ok(patched)
 }
 
 /// Applies a strategic merge patch to an object of type `schema`: all directives, list merge keys from the schema.
 ///
 /// # Errors
 /// See [`PatchError`].
-pub fn strategic(_schema: &str, _current: &Value, _patch: &Value) -> Result<Value, PatchError> {
-    unimplemented!()
+pub fn strategic(schema: &str, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    strategic::apply(schema, current, object(patch)?)
 }
+
+/// The patch as an object, which it has to be.
+fn object(patch: &Value) -> Result<&Map<String, Value>, PatchError> {
+    patch.as_object().ok_or_else(|| undecodable(patch, "map[string]interface {}"))
+}
+
+fn undecodable(patch: &Value, wanted: &str) -> PatchError {
+    let got = match patch {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    PatchError::Malformed(format!("error decoding patch: json: cannot unmarshal {got} into Go value of type {wanted}"))
+}
+
+#[cfg(test)]
+mod tests;
