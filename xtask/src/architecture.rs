@@ -30,7 +30,18 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["api", "controllers-plan", "scheduler-plan", "node-plan"];
 
 /// What a crate that decides must not link, directly or through others.
-const IMPURE: &[&str] = &["tokio", "hyper", "nix", "rustix", "kube-client", "reqwest", "rand", "getrandom", "mio", "socket2"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "hyper",
+    "nix",
+    "rustix",
+    "kube-client",
+    "reqwest",
+    "rand",
+    "getrandom",
+    "mio",
+    "socket2",
+];
 
 /// Fails with every wrong arrow.
 ///
@@ -48,15 +59,25 @@ pub(crate) fn check() -> anyhow::Result<()> {
 fn wrong_arrows(metadata: &Value) -> anyhow::Result<Vec<String>> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let names: BTreeMap<String, String> =
-        list(&metadata["packages"]).iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
-    let ours: BTreeSet<String> = list(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
+    let names: BTreeMap<String, String> = list(&metadata["packages"])
+        .iter()
+        .map(|p| (text(&p["id"]), text(&p["name"])))
+        .collect();
+    let ours: BTreeSet<String> = list(&metadata["workspace_members"])
+        .iter()
+        .map(|id| names[&text(id)].clone())
+        .collect();
     // Only what the product links counts: dependencies of kind null (normal), not those of tests and build scripts.
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for node in list(&metadata["resolve"]["nodes"]) {
-        let linked = list(&node["deps"]).into_iter().filter(|d| list(&d["dep_kinds"]).iter().any(|k| k["kind"].is_null()));
+        let linked = list(&node["deps"])
+            .into_iter()
+            .filter(|d| list(&d["dep_kinds"]).iter().any(|k| k["kind"].is_null()));
         let targets = linked.map(|d| names[&text(&d["pkg"])].clone());
-        edges.entry(names[&text(&node["id"])].clone()).or_default().extend(targets);
+        edges
+            .entry(names[&text(&node["id"])].clone())
+            .or_default()
+            .extend(targets);
     }
     let mut wrong = Vec::new();
     for name in ours.iter().filter(|name| *name != "steadfast") {
@@ -66,11 +87,19 @@ fn wrong_arrows(metadata: &Value) -> anyhow::Result<Vec<String>> {
         };
         let direct = edges.get(name).context("a member without a node")?;
         wrong.extend(
-            direct.iter().filter(|to| ours.contains(*to) && !allowed.contains(&to.as_str())).map(|to| format!("{name} -> {to}")),
+            direct
+                .iter()
+                .filter(|to| ours.contains(*to) && !allowed.contains(&to.as_str()))
+                .map(|to| format!("{name} -> {to}")),
         );
         if PURE.contains(&name.as_str()) {
             let all = closure(name, &edges);
-            wrong.extend(IMPURE.iter().filter(|to| all.contains(**to)).map(|to| format!("{name} decides but links {to}")));
+            wrong.extend(
+                IMPURE
+                    .iter()
+                    .filter(|to| all.contains(**to))
+                    .map(|to| format!("{name} decides but links {to}")),
+            );
         }
     }
     Ok(wrong)
@@ -114,7 +143,10 @@ mod tests {
 
     #[test]
     fn a_clock_behind_a_dependency_of_a_plan_is_found() {
-        let data = metadata(&[("node-plan", &["x"]), ("x", &["tokio"]), ("tokio", &[])], &["node-plan"]);
+        let data = metadata(
+            &[("node-plan", &["x"]), ("x", &["tokio"]), ("tokio", &[])],
+            &["node-plan"],
+        );
         assert_eq!(wrong_arrows(&data).unwrap(), ["node-plan decides but links tokio"]);
     }
 }

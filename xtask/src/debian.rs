@@ -10,14 +10,21 @@ use std::process::Command;
 /// # Errors
 /// When we are not root or apt fails.
 pub(crate) fn install(packages: &[(&str, &str)]) -> anyhow::Result<()> {
-    let missing: Vec<&str> =
-        packages.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|(program, _)| !is_there(program))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     eprintln!("installing {}", missing.join(" "));
     let apt = |words: &[&str]| {
-        let mut command = if is_root() { Command::new("apt-get") } else { Command::new("sudo") };
+        let mut command = if is_root() {
+            Command::new("apt-get")
+        } else {
+            Command::new("sudo")
+        };
         if !is_root() {
             command.arg("apt-get");
         }
@@ -30,7 +37,11 @@ pub(crate) fn install(packages: &[(&str, &str)]) -> anyhow::Result<()> {
 }
 
 fn is_there(program: &str) -> bool {
-    if program.starts_with('/') { Path::new(program).exists() } else { shell::has_program(program) }
+    if program.starts_with('/') {
+        Path::new(program).exists()
+    } else {
+        shell::has_program(program)
+    }
 }
 
 /// Whether we run as root.
@@ -67,14 +78,21 @@ fn download(packages: &[&str], into: &Path) -> anyhow::Result<()> {
     let fetch = || {
         let mut command = Command::new("apt-get");
         // As root, apt would warn that its sandbox user cannot write here.
-        command.current_dir(into).args(["-qq", "-o", "APT::Sandbox::User=root", "download"]).args(packages);
+        command
+            .current_dir(into)
+            .args(["-qq", "-o", "APT::Sandbox::User=root", "download"])
+            .args(packages);
         command
     };
     if shell::output(&mut fetch()).is_ok() {
         return Ok(());
     }
     // A new machine has no package lists yet.
-    let mut update = if is_root() { Command::new("apt-get") } else { Command::new("sudo") };
+    let mut update = if is_root() {
+        Command::new("apt-get")
+    } else {
+        Command::new("sudo")
+    };
     if !is_root() {
         update.arg("apt-get");
     }

@@ -50,7 +50,10 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
 }
 
 fn parse(words: &[&str]) -> anyhow::Result<Options> {
-    let mut options = Options { once: false, containerd: false };
+    let mut options = Options {
+        once: false,
+        containerd: false,
+    };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
@@ -70,7 +73,13 @@ fn parse(words: &[&str]) -> anyhow::Result<Options> {
 fn again_as_root(words: &[&str]) -> anyhow::Result<()> {
     let this = std::env::current_exe()?;
     let target = format!("CARGO_TARGET_DIR={}", shell::target().display());
-    shell::run(Command::new("sudo").arg(target).arg(this).arg("demo-as-root").args(words))
+    shell::run(
+        Command::new("sudo")
+            .arg(target)
+            .arg(this)
+            .arg("demo-as-root")
+            .args(words),
+    )
 }
 
 /// The part that needs root, after [`run`] has built everything.
@@ -85,7 +94,12 @@ fn walk(options: &Options, images: &Path) -> anyhow::Result<()> {
     let steadfast = shell::target().join("release/steadfast");
     let data = ["--data-dir", DATA_DIR];
     // What an earlier demo left would make this one start in the middle.
-    shell::run(Command::new(&steadfast).args(["reset", "--yes"]).args(data).stdout(Stdio::null()))?;
+    shell::run(
+        Command::new(&steadfast)
+            .args(["reset", "--yes"])
+            .args(data)
+            .stdout(Stdio::null()),
+    )?;
     let containerd = start_containerd(options.containerd, images)?;
     let mut up = Command::new(&steadfast);
     up.arg("up").args(data).args(["--listen", &listen()?]);
@@ -93,12 +107,20 @@ fn walk(options: &Options, images: &Path) -> anyhow::Result<()> {
         Some(containerd) => {
             up.args(["--container-runtime-endpoint", &containerd.endpoint()]);
         }
-        None => shell::run(Command::new(&steadfast).args(["image", "load"]).args(data).arg(images.join("web.tar")))?,
+        None => shell::run(
+            Command::new(&steadfast)
+                .args(["image", "load"])
+                .args(data)
+                .arg(images.join("web.tar")),
+        )?,
     }
     let mut daemon = start(&mut up)?;
     let kubeconfig = PathBuf::from(DATA_DIR).join("admin.kubeconfig");
     let walked = shell::run(
-        Command::new(&steadfast).args(["walk", "--image", IMAGE]).arg("--kubeconfig").arg(&kubeconfig),
+        Command::new(&steadfast)
+            .args(["walk", "--image", IMAGE])
+            .arg("--kubeconfig")
+            .arg(&kubeconfig),
     );
     if walked.is_ok() && !options.once {
         invite(&kubeconfig, &steadfast);
@@ -111,7 +133,12 @@ fn walk(options: &Options, images: &Path) -> anyhow::Result<()> {
     }
     daemon.signal("INT")?;
     daemon.wait(Duration::from_secs(30))?;
-    let removed = shell::run(Command::new(&steadfast).args(["reset", "--yes"]).args(data).stdout(Stdio::null()));
+    let removed = shell::run(
+        Command::new(&steadfast)
+            .args(["reset", "--yes"])
+            .args(data)
+            .stdout(Stdio::null()),
+    );
     walked.and(removed)
 }
 
@@ -129,7 +156,11 @@ fn start_containerd(wanted: bool, images: &Path) -> anyhow::Result<Option<Contai
 }
 
 fn tempdir() -> anyhow::Result<PathBuf> {
-    Ok(shell::output(Command::new("mktemp").args(["-d", "/var/tmp/sf-demo-XXXXXX"]))?.trim().into())
+    Ok(
+        shell::output(Command::new("mktemp").args(["-d", "/var/tmp/sf-demo-XXXXXX"]))?
+            .trim()
+            .into(),
+    )
 }
 
 fn log_path() -> PathBuf {
@@ -159,7 +190,10 @@ fn start(up: &mut Command) -> anyhow::Result<Process> {
 /// The usual address, or another one of loopback if that is taken.
 fn listen() -> anyhow::Result<String> {
     let usual = TcpListener::bind("127.0.0.1:6443");
-    Ok(usual.or_else(|_| TcpListener::bind("127.0.0.1:0"))?.local_addr()?.to_string())
+    Ok(usual
+        .or_else(|_| TcpListener::bind("127.0.0.1:0"))?
+        .local_addr()?
+        .to_string())
 }
 
 fn invite(kubeconfig: &Path, steadfast: &Path) {

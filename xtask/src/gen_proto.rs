@@ -6,7 +6,9 @@ use std::path::Path;
 
 /// Generates `crates/cri/src/runtime.v1.rs`.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask has no parent folder")?;
     let descriptors = protox::compile(["cri.proto"], [root.join("crates/cri/proto")]).context("compile cri.proto")?;
     tonic_prost_build::configure()
         .out_dir(root.join("crates/cri/src"))

@@ -27,9 +27,10 @@ struct Recipe {
 
 /// Names that busybox answers to in our images.
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "cp", "date", "dd", "df", "echo", "env", "false", "find", "grep", "head", "hostname", "httpd", "id", "ip",
-    "kill", "ln", "ls", "mkdir", "mount", "mv", "nc", "nslookup", "ping", "ps", "pwd", "rm", "sed", "sleep", "sort",
-    "stty", "tail", "test", "touch", "tr", "true", "tty", "uname", "vi", "wc", "wget", "which", "whoami", "xargs",
+    "cat", "chmod", "cp", "date", "dd", "df", "echo", "env", "false", "find", "grep", "head", "hostname", "httpd",
+    "id", "ip", "kill", "ln", "ls", "mkdir", "mount", "mv", "nc", "nslookup", "ping", "ps", "pwd", "rm", "sed", "seq",
+    "sleep", "sort", "stty", "tail", "test", "touch", "tr", "true", "tty", "uname", "vi", "wc", "wget", "which",
+    "whoami", "xargs",
 ];
 
 const WEB: Recipe = Recipe {
@@ -47,9 +48,29 @@ const REDIS: Recipe = Recipe {
     name: "steadfast.local/redis",
     tags: &["7"],
     packages: &[
-        "redis-server", "redis-tools", "libc6", "libc-bin", "libatomic1", "libhiredis0.14", "libjemalloc2",
-        "liblua5.1-0", "liblzf1", "libssl3", "libsystemd0", "libcap2", "libgcrypt20", "libgpg-error0", "liblz4-1",
-        "liblzma5", "libzstd1", "lua-bitop", "lua-cjson", "libgcc-s1", "libstdc++6", "busybox-static", "bash-static",
+        "redis-server",
+        "redis-tools",
+        "libc6",
+        "libc-bin",
+        "libatomic1",
+        "libhiredis0.14",
+        "libjemalloc2",
+        "liblua5.1-0",
+        "liblzf1",
+        "libssl3",
+        "libsystemd0",
+        "libcap2",
+        "libgcrypt20",
+        "libgpg-error0",
+        "liblz4-1",
+        "liblzma5",
+        "libzstd1",
+        "lua-bitop",
+        "lua-cjson",
+        "libgcc-s1",
+        "libstdc++6",
+        "busybox-static",
+        "bash-static",
     ],
     files: &[
         ("bin/busybox", "bin/busybox"),
@@ -62,7 +83,15 @@ const REDIS: Recipe = Recipe {
     ],
     links: &[("bin/sh", "bash")],
     folders: &["tmp", "data", "etc", "proc", "sys", "dev", "run", "var", "root"],
-    command: &["/usr/bin/redis-server", "--dir", "/data", "--appendonly", "yes", "--protected-mode", "no"],
+    command: &[
+        "/usr/bin/redis-server",
+        "--dir",
+        "/data",
+        "--appendonly",
+        "yes",
+        "--protected-mode",
+        "no",
+    ],
 };
 
 /// Holds the namespaces of a pod under containerd: its only process does nothing.
@@ -114,15 +143,24 @@ fn layer(recipe: &Recipe, unpacked: &Path) -> anyhow::Result<Vec<u8>> {
         if path.is_dir() {
             tar.append_dir_all(to, &path)?;
         } else {
-            tar.append_path_with_name(&path, to).with_context(|| format!("add {}", path.display()))?;
+            tar.append_path_with_name(&path, to)
+                .with_context(|| format!("add {}", path.display()))?;
         }
     }
     let applets = APPLETS.iter().map(|name| (format!("bin/{name}"), "busybox"));
-    for (path, target) in recipe.links.iter().map(|(path, target)| ((*path).to_owned(), *target)).chain(applets) {
+    for (path, target) in recipe
+        .links
+        .iter()
+        .map(|(path, target)| ((*path).to_owned(), *target))
+        .chain(applets)
+    {
         tar.append_link(&mut header(tar::EntryType::Symlink, 0o777), path, target)?;
     }
     for (path, text) in [
-        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        ),
         ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
         ("etc/nsswitch.conf", "hosts: files dns\n"),
     ] {
@@ -164,7 +202,8 @@ fn archive(recipe: &Recipe, layer: &[u8], out: &Path) -> anyhow::Result<()> {
             "Layers": [format!("blobs/sha256/{layer_digest}")],
         }));
     }
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests});
+    let index =
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests});
     append(&mut tar, "index.json", index.to_string().as_bytes())?;
     append(&mut tar, "manifest.json", Value::from(saved).to_string().as_bytes())?;
     tar.finish()?;
@@ -190,7 +229,10 @@ fn descriptor(media_type: &str, digest: &str, size: usize) -> Value {
 }
 
 fn hex(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn header(kind: tar::EntryType, mode: u32) -> tar::Header {

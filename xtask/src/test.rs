@@ -44,7 +44,10 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         .env("STEADFAST_OLD_KUBECTL", old_kubectl)
         .env("STEADFAST_PYTHON", python);
     if shell::has_program("cargo-nextest") {
-        shell::run(test.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(words))
+        shell::run(
+            test.args(["nextest", "run", "--workspace", "--no-fail-fast"])
+                .args(words),
+        )
     } else {
         shell::run(test.args(["test", "--workspace", "--no-fail-fast", "--"]).args(words))
     }
@@ -55,8 +58,15 @@ fn python_client() -> anyhow::Result<PathBuf> {
     let environment = shell::target().join("python");
     let python = environment.join("bin/python");
     if !environment.join("complete").exists() {
-        debian::install(&[("/usr/share/doc/python3-venv", "python3-venv"), ("/usr/bin/python3", "python3")])?;
-        shell::run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        debian::install(&[
+            ("/usr/share/doc/python3-venv", "python3-venv"),
+            ("/usr/bin/python3", "python3"),
+        ])?;
+        shell::run(
+            Command::new("/usr/bin/python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&environment),
+        )?;
         shell::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "kubernetes==36.0.3"]))?;
         std::fs::write(environment.join("complete"), "")?;
     }

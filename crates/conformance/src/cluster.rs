@@ -45,8 +45,13 @@ pub fn binary() -> PathBuf {
     }
     let target = target();
     let built = ["release", "debug"].map(|profile| target.join(profile).join("steadfast"));
-    let newest = built.into_iter().filter_map(|p| Some((p.metadata().ok()?.modified().ok()?, p))).max();
-    newest.expect("no steadfast binary: run `cargo xtask test`, or build one and set STEADFAST_BIN").1
+    let newest = built
+        .into_iter()
+        .filter_map(|p| Some((p.metadata().ok()?.modified().ok()?, p)))
+        .max();
+    newest
+        .expect("no steadfast binary: run `cargo xtask test`, or build one and set STEADFAST_BIN")
+        .1
 }
 
 /// Cargo's target folder.
@@ -58,7 +63,11 @@ pub fn target() -> PathBuf {
 /// The archive of the test image `name`, which `cargo xtask test` has built.
 pub fn image(name: &str) -> PathBuf {
     let path = target().join("images").join(format!("{name}.tar"));
-    assert!(path.exists(), "{} is missing: run `cargo xtask image {name} {0}`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo xtask image {name} {0}`",
+        path.display()
+    );
     path
 }
 
@@ -72,9 +81,20 @@ impl Cluster {
         lock.lock()?;
         // A short path: unix socket paths are limited to 107 bytes.
         let dir = tempfile::Builder::new().prefix("sf-").tempdir_in("/var/tmp")?;
-        let mut this = Self { daemon: None, containerd: None, port: free_port()?, runtime, dir, _machine: lock };
+        let mut this = Self {
+            daemon: None,
+            containerd: None,
+            port: free_port()?,
+            runtime,
+            dir,
+            _machine: lock,
+        };
         if runtime == Runtime::Containerd {
-            this.containerd = Some(Containerd::start(&this.dir.path().join("ctd"), "sfcni0", "10.244.0.0/16")?);
+            this.containerd = Some(Containerd::start(
+                &this.dir.path().join("ctd"),
+                "sfcni0",
+                "10.244.0.0/16",
+            )?);
             this.load(&image("pause"))?;
         }
         if runtime != Runtime::None {
@@ -202,8 +222,10 @@ impl Cluster {
     /// # Errors
     /// When the server does not answer.
     pub fn dig(&self, name: &str, kind: &str) -> anyhow::Result<Vec<String>> {
-        let output =
-            Command::new("dig").arg(format!("@{DNS}")).args(["+short", "+time=2", "+tries=2", name, kind]).output()?;
+        let output = Command::new("dig")
+            .arg(format!("@{DNS}"))
+            .args(["+short", "+time=2", "+tries=2", name, kind])
+            .output()?;
         if !output.status.success() {
             bail!("dig {name} {kind}: {}", String::from_utf8_lossy(&output.stdout));
         }

@@ -28,8 +28,15 @@ impl Containerd {
         std::fs::write(dir.join("cni/10-steadfast.conflist"), network(dir, bridge, pod_cidr))?;
         let log = File::create(dir.join("containerd.log"))?;
         let mut command = Command::new("containerd");
-        command.arg("--config").arg(dir.join("config.toml")).stdout(log.try_clone()?).stderr(log);
-        let this = Self { dir: dir.to_owned(), process: Process::start(&mut command)? };
+        command
+            .arg("--config")
+            .arg(dir.join("config.toml"))
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let this = Self {
+            dir: dir.to_owned(),
+            process: Process::start(&mut command)?,
+        };
         let socket = this.socket();
         within(Duration::from_secs(30), "containerd's socket", move || {
             while UnixStream::connect(&socket).is_err() {
@@ -68,7 +75,11 @@ impl Containerd {
             .output()
             .context("cannot start ctr")?;
         if !output.status.success() {
-            bail!("ctr images import {}: {}", archive.display(), String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "ctr images import {}: {}",
+                archive.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(())
     }
@@ -79,9 +90,16 @@ impl Drop for Containerd {
         // Shims outlive containerd; what is left of them here is what a test did not remove. A socket in each shim's
         // folder is not needed: asking containerd to delete the tasks ends them.
         let ctr = |words: &[&str]| {
-            Command::new("ctr").arg("--address").arg(self.socket()).args(["--namespace", "k8s.io"]).args(words).output()
+            Command::new("ctr")
+                .arg("--address")
+                .arg(self.socket())
+                .args(["--namespace", "k8s.io"])
+                .args(words)
+                .output()
         };
-        let Ok(tasks) = ctr(&["tasks", "list", "--quiet"]) else { return };
+        let Ok(tasks) = ctr(&["tasks", "list", "--quiet"]) else {
+            return;
+        };
         for id in String::from_utf8_lossy(&tasks.stdout).split_whitespace() {
             if let Err(error) = ctr(&["tasks", "delete", "--force", id]) {
                 eprintln!("container {id} is left behind: {error}");

@@ -22,7 +22,10 @@ pub struct Kubectl {
 impl Kubectl {
     /// The kubectl at `program` (or in the PATH, for a bare name).
     pub fn new(program: impl Into<PathBuf>, kubeconfig: &Path) -> Self {
-        Self { program: program.into(), kubeconfig: kubeconfig.to_owned() }
+        Self {
+            program: program.into(),
+            kubeconfig: kubeconfig.to_owned(),
+        }
     }
 
     /// The command with these words, not started yet.
@@ -31,7 +34,10 @@ impl Kubectl {
         // A cache of its own per cluster: ports and certificates differ, discovery must not be an older one's.
         command
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("HOME", self.kubeconfig.parent().expect("the kubeconfig lies in a folder"))
+            .env(
+                "HOME",
+                self.kubeconfig.parent().expect("the kubeconfig lies in a folder"),
+            )
             .args(words)
             .stdin(Stdio::null());
         command
@@ -57,7 +63,11 @@ impl Kubectl {
         let mut command = self.command(words);
         let what = format!("{command:?}");
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| what.clone())?;
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| what.clone())?;
         let input = input.map(str::to_owned);
         let stdin = child.stdin.take();
         within(PATIENCE * 2, &what, move || {

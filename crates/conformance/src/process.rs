@@ -36,7 +36,10 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status()?;
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status()?;
         if !status.success() {
             bail!("process {} is gone", self.pid());
         }
