@@ -10,21 +10,31 @@ const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// The class a claim asks for; empty for none.
 pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
-    let annotation = claim.metadata.annotations.as_ref().and_then(|all| all.get(CLASS_ANNOTATION));
+    let annotation = claim
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(CLASS_ANNOTATION));
     let field = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref());
     annotation.or(field).map_or("", String::as_str)
 }
 
 /// The class a volume belongs to; empty for none.
 pub fn class_of_volume(volume: &PersistentVolume) -> &str {
-    let annotation = volume.metadata.annotations.as_ref().and_then(|all| all.get(CLASS_ANNOTATION));
+    let annotation = volume
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(CLASS_ANNOTATION));
     let field = volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref());
     annotation.or(field).map_or("", String::as_str)
 }
 
 /// Whether the volume is promised to this very claim: by name, and by uid where the promise has one.
 pub fn is_promised_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    let Some(promise) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else { return false };
+    let Some(promise) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else {
+        return false;
+    };
     let has_uid = promise.uid.as_ref().is_some_and(|uid| !uid.is_empty());
     promise.name == claim.metadata.name
         && promise.namespace == claim.metadata.namespace
@@ -39,7 +49,10 @@ pub fn is_sufficient(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -
 /// Why the volume cannot serve the claim, in upstream's words; nothing if it can.
 pub fn why_insufficient(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<&'static str> {
     let (volume, claim) = (volume.spec.as_ref()?, claim.spec.as_ref()?);
-    let asked = claim.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get("storage"));
+    let asked = claim
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref()?.get("storage"));
     let has = volume.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
     let amount = |text: Option<&str>| text.and_then(|text| quantity::parse(text).ok()).unwrap_or_default();
     if amount(has.map(|text| text.0.as_str())) < amount(asked.map(|text| text.0.as_str())) {
@@ -100,8 +113,13 @@ fn is_available(volume: &PersistentVolume) -> bool {
 }
 
 fn capacity_of(volume: &PersistentVolume) -> Quantity {
-    let capacity = volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()?.get("storage"));
-    capacity.and_then(|text| quantity::parse(&text.0).ok()).unwrap_or_default()
+    let capacity = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.capacity.as_ref()?.get("storage"));
+    capacity
+        .and_then(|text| quantity::parse(&text.0).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -131,21 +149,45 @@ mod tests {
 
     #[test]
     fn the_smallest_sufficient_free_volume_of_the_class_is_chosen() {
-        let volumes = [volume("c", "20Gi", json!({})), volume("b", "10Gi", json!({})), volume("a", "1Gi", json!({}))];
+        let volumes = [
+            volume("c", "20Gi", json!({})),
+            volume("b", "10Gi", json!({})),
+            volume("a", "1Gi", json!({})),
+        ];
         check(&claim(json!({})), &volumes, Some("b"));
-        check(&claim(json!({"spec": {"selector": {"matchLabels": {"tier": "c"}}}})), &volumes, Some("c"));
+        check(
+            &claim(json!({"spec": {"selector": {"matchLabels": {"tier": "c"}}}})),
+            &volumes,
+            Some("c"),
+        );
         check(&claim(json!({"spec": {"storageClassName": "slow"}})), &volumes, None);
-        check(&claim(json!({"spec": {"accessModes": ["ReadWriteMany"]}})), &volumes, None);
+        check(
+            &claim(json!({"spec": {"accessModes": ["ReadWriteMany"]}})),
+            &volumes,
+            None,
+        );
         check(&claim(json!({"spec": {"volumeMode": "Block"}})), &volumes, None);
-        check(&claim(json!({"metadata": {"annotations": {CLASS_ANNOTATION: "slow"}}})), &volumes, None);
+        check(
+            &claim(json!({"metadata": {"annotations": {CLASS_ANNOTATION: "slow"}}})),
+            &volumes,
+            None,
+        );
     }
 
     #[test]
     fn a_promised_volume_is_preferred_and_never_given_to_another() {
         let promise = |uid: &str| json!({"spec": {"claimRef": {"namespace": "ns", "name": "data", "uid": uid}}});
-        check(&claim(json!({})), &[volume("a", "5Gi", json!({})), volume("z", "50Gi", promise("u"))], Some("z"));
+        check(
+            &claim(json!({})),
+            &[volume("a", "5Gi", json!({})), volume("z", "50Gi", promise("u"))],
+            Some("z"),
+        );
         check(&claim(json!({})), &[volume("z", "50Gi", promise("other"))], None);
         check(&claim(json!({})), &[volume("z", "1Gi", promise("u"))], None);
-        check(&claim(json!({})), &[volume("z", "9Gi", json!({"status": {"phase": "Released"}}))], None);
+        check(
+            &claim(json!({})),
+            &[volume("z", "9Gi", json!({"status": {"phase": "Released"}}))],
+            None,
+        );
     }
 }

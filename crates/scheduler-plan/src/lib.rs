@@ -1,1 +1,26 @@
 //! Pure decisions of the scheduler: a snapshot in, a placement or the reasons why not out.
+//!
+//! `place(&Candidate, &Snapshot) -> Verdict` is total and deterministic. Whoever acts on a placement first enters it into
+//! the snapshot (`set_pod`, `promised_volumes`, `chosen_nodes`), so that the next decision counts with it.
+//!
+//! What upstream has and this does not: preemption, image locality, volume limits of CSI drivers, storage capacity,
+//! dynamic resource allocation, profiles and extenders.
+
+mod candidate;
+mod filters;
+mod neighbours;
+mod node_selector;
+mod placement;
+mod readiness;
+mod resources;
+mod scores;
+mod snapshot;
+mod taints;
+mod volumes;
+
+pub use candidate::{Candidate, Key, PodTerm, Spread};
+pub use placement::{ClaimStep, Placement, Refusal, Verdict, WaitsFor, place};
+pub use readiness::{Readiness, readiness};
+pub use resources::Resources;
+pub use snapshot::{NodeState, Snapshot};
+pub use volumes::{BIND_COMPLETED, SELECTED_NODE, is_bound, selected_node};

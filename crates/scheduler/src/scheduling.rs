@@ -1,0 +1,284 @@
+//! The state of the scheduler, owned by one task: what is known of the cluster, the queue, and the requests under way.
+//!
+//! Changes come in through `apply`, answers to our own requests through `settle`; `advance` then decides whatever can be
+//! decided. Nothing here waits, so nothing here can be late.
+
+use crate::events::{Events, Told};
+use crate::queue::{Condition, Pending, Queue, State};
+use crate::requests::{self, ClaimWrite};
+use kube::Client;
+use scheduler_plan::{Candidate, Key, Placement, Readiness, Refusal, Snapshot, Verdict};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Requests under way at a time: enough to keep an API server busy, few enough not to crowd others out.
+const REQUESTS_MAX: usize = 64;
+/// How long a placed pod may wait for its claims, as upstream.
+const CLAIMS_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The end of a request.
+pub(crate) struct Answer {
+    pod: Arc<Candidate>,
+    request: Request,
+    result: kube::Result<()>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    PrepareClaims,
+    Bind,
+    Explain,
+}
+
+/// See the module's description.
+pub(crate) struct Scheduling {
+    client: Client,
+    events: Events,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) queue: Queue,
+    requests: JoinSet<Answer>,
+}
+
+impl Scheduling {
+    pub(crate) fn new(client: Client, events: Events) -> Self {
+        let (snapshot, queue) = (Snapshot::default(), Queue::default());
+        Self {
+            client,
+            events,
+            snapshot,
+            queue,
+            requests: JoinSet::new(),
+        }
+    }
+
+    /// The next answer to one of our requests; pending for ever if none is under way.
+    pub(crate) async fn next_answer(&mut self) -> Result<Answer, tokio::task::JoinError> {
+        match self.requests.join_next().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// When to call `advance` though nothing happened.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.queue.next_deadline()
+    }
+
+    /// Decides about each pod whose turn it is, as far as requests may be sent for it.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.bind_those_ready(now);
+        while self.requests.len() < REQUESTS_MAX
+            && let Some(pod) = self.queue.next(now)
+        {
+            match scheduler_plan::place(&pod, &self.snapshot) {
+                Verdict::Place(placement) => self.place(&pod, placement, now),
+                Verdict::Refuse(refusal) => self.refuse(&pod, refusal, now),
+            }
+        }
+    }
+
+    fn place(&mut self, pod: &Arc<Candidate>, placement: Placement, now: Instant) {
+        tracing::debug!(pod = ?pod.key, node = placement.node, "placed");
+        let news = self.snapshot.assume(pod, &placement);
+        let write = |step| ClaimWrite::of(step, &placement.node, &self.snapshot);
+        let writes: Vec<ClaimWrite> = news.iter().filter_map(write).collect();
+        let has_claims = !placement.steps.is_empty();
+        let node = placement.node.clone();
+        self.queue.place(&pod.key, placement, now + CLAIMS_TIMEOUT);
+        if has_claims {
+            let client = self.client.clone();
+            self.request(pod, Request::PrepareClaims, async move {
+                requests::prepare_claims(&client, writes).await
+            });
+        } else {
+            self.bind(pod, node);
+        }
+    }
+
+    fn bind(&mut self, pod: &Arc<Candidate>, node: String) {
+        if let Some(Pending {
+            state: State::Placed { is_binding, .. },
+            ..
+        }) = self.queue.get_mut(&pod.key)
+        {
+            *is_binding = true;
+        }
+        let (client, bound) = (self.client.clone(), Arc::clone(pod));
+        self.request(pod, Request::Bind, async move {
+            requests::bind(&client, &bound, &node).await
+        });
+    }
+
+    fn request(
+        &mut self,
+        pod: &Arc<Candidate>,
+        request: Request,
+        work: impl Future<Output = kube::Result<()>> + Send + 'static,
+    ) {
+        let pod = Arc::clone(pod);
+        self.requests.spawn(async move {
+            Answer {
+                pod,
+                request,
+                result: work.await,
+            }
+        });
+    }
+
+    /// Takes a decision back that did not come true.
+    pub(crate) fn forget(&mut self, key: &Key, now: Instant) {
+        if !matches!(
+            self.queue.get(key),
+            Some(Pending {
+                state: State::Placed { .. },
+                ..
+            })
+        ) {
+            return;
+        }
+        self.snapshot.withdraw(key);
+        self.queue.wake(|waits_for| waits_for.pods_gone, now);
+    }
+
+    /// Binds each placed pod whose claims are ready; places those anew whose claims went another way.
+    fn bind_those_ready(&mut self, now: Instant) {
+        let mut ready = Vec::new();
+        let mut broken = Vec::new();
+        for (key, pod) in self.queue.placed() {
+            let State::Placed {
+                placement,
+                is_prepared: true,
+                is_binding: false,
+                give_up_at,
+            } = &pod.state
+            else {
+                continue;
+            };
+            match scheduler_plan::readiness(&pod.candidate, placement, &self.snapshot) {
+                Readiness::Ready => ready.push((Arc::clone(&pod.candidate), placement.node.clone())),
+                Readiness::Broken(why) => broken.push((key.clone(), why)),
+                Readiness::Waiting if *give_up_at <= now => {
+                    broken.push((
+                        key.clone(),
+                        "timed out waiting for the pod's claims to be bound".to_owned(),
+                    ));
+                }
+                Readiness::Waiting => {}
+            }
+        }
+        for (pod, node) in ready {
+            self.bind(&pod, node);
+        }
+        for (key, why) in broken {
+            let pod = self.queue.get(&key).map(|pod| Arc::clone(&pod.candidate));
+            self.forget(&key, now);
+            self.queue.retry(&key, now);
+            if let Some(pod) = pod {
+                self.explain(&pod, "SchedulerError", &format!("binding volumes: {why}"));
+            }
+        }
+    }
+
+    fn refuse(&mut self, pod: &Arc<Candidate>, refusal: Refusal, now: Instant) {
+        tracing::debug!(pod = ?pod.key, why = refusal.message, "refused");
+        self.queue.wait(&pod.key, refusal.waits_for, now);
+        self.explain(pod, "Unschedulable", &refusal.message);
+    }
+
+    /// Tells people why a pod waits: as an event, and as its condition unless that says so already.
+    fn explain(&mut self, pod: &Arc<Candidate>, reason: &str, message: &str) {
+        self.events.tell(Told {
+            pod: Arc::clone(pod),
+            is_warning: true,
+            reason: "FailedScheduling",
+            action: "Scheduling",
+            note: message.to_owned(),
+        });
+        let Some(pending) = self.queue.get_mut(&pod.key) else {
+            return;
+        };
+        let before = pending.condition.take();
+        let since = before
+            .as_ref()
+            .filter(|before| before.status == "False")
+            .and_then(|before| before.since.clone());
+        let condition = Condition {
+            status: "False".to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            since: since.or_else(|| Some(format!("{:.0}", jiff::Timestamp::now()))),
+        };
+        pending.condition = Some(condition.clone());
+        if before.as_ref() != Some(&condition) {
+            let (client, pod_to_patch) = (self.client.clone(), Arc::clone(pod));
+            let work = async move { requests::explain(&client, &pod_to_patch, &condition).await };
+            self.request(pod, Request::Explain, work);
+        }
+    }
+
+    /// Takes the answer to one of our requests in.
+    pub(crate) fn settle(&mut self, answer: Answer, now: Instant) {
+        let Answer { pod, request, result } = answer;
+        let Some(pending) = self
+            .queue
+            .get_mut(&pod.key)
+            .filter(|pending| pending.candidate.uid == pod.uid)
+        else {
+            return self.settle_unqueued(&pod, request, result);
+        };
+        match (request, result, &mut pending.state) {
+            (Request::PrepareClaims, Ok(()), State::Placed { is_prepared, .. }) => *is_prepared = true,
+            (Request::Bind, Ok(()), State::Placed { placement, .. }) => {
+                let node = placement.node.clone();
+                self.tell_scheduled(&pod, &node);
+            }
+            (Request::Explain, Err(error), _) => {
+                pending.condition = None;
+                tracing::debug!(pod = ?pod.key, error = chain(error), "could not say why the pod waits");
+            }
+            (Request::PrepareClaims | Request::Bind, Err(error), State::Placed { .. }) => {
+                self.failed(&pod, error, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The watch was faster than the answer, or the pod is gone.
+    fn settle_unqueued(&self, pod: &Arc<Candidate>, request: Request, result: kube::Result<()>) {
+        if request == Request::Bind
+            && result.is_ok()
+            && let Some((node, _)) = self.snapshot.pod(&pod.key).filter(|(_, known)| known.uid == pod.uid)
+        {
+            self.tell_scheduled(pod, node);
+        }
+    }
+
+    fn failed(&mut self, pod: &Arc<Candidate>, error: kube::Error, now: Instant) {
+        // Gone or bound by somebody else: the watch will tell. Tried again after a pause in case it does not.
+        let is_expected = matches!(&error, kube::Error::Api(status) if status.code == 404 || status.code == 409);
+        let why = chain(error);
+        tracing::debug!(pod = ?pod.key, error = why, "a placement failed");
+        self.forget(&pod.key, now);
+        self.queue.retry(&pod.key, now);
+        if !is_expected {
+            self.explain(pod, "SchedulerError", &why);
+        }
+    }
+
+    fn tell_scheduled(&self, pod: &Arc<Candidate>, node: &str) {
+        let (namespace, name) = &pod.key;
+        self.events.tell(Told {
+            pod: Arc::clone(pod),
+            is_warning: false,
+            reason: "Scheduled",
+            action: "Binding",
+            note: format!("Successfully assigned {namespace}/{name} to {node}"),
+        });
+    }
+}
+
+fn chain(error: kube::Error) -> String {
+    format!("{:#}", anyhow::Error::new(error))
+}
