@@ -127,9 +127,8 @@ fn pods_that_cannot_start_say_why_under_containerd() {
     check_pods(Runtime::Containerd).unwrap();
 }
 
-fn check_pods(runtime: Runtime) -> anyhow::Result<()> {
-    let cluster = Cluster::start(runtime)?;
-    let kubectl = cluster.kubectl();
+/// Makes pods that each lack something, and one that lacks nothing.
+fn create_pods(kubectl: &Kubectl) -> anyhow::Result<()> {
     let container = |pod: &mut Value, field: &str, value: Value| pod["spec"]["containers"][0][field] = value;
     kubectl.run_with("create -f -", &pod("good", |_| {}))?;
     kubectl.run_with(
@@ -167,6 +166,13 @@ fn check_pods(runtime: Runtime) -> anyhow::Result<()> {
             p["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "absent"}}]);
         }),
     )?;
+    Ok(())
+}
+
+fn check_pods(runtime: Runtime) -> anyhow::Result<()> {
+    let cluster = Cluster::start(runtime)?;
+    let kubectl = cluster.kubectl();
+    create_pods(&kubectl)?;
     waits_for(&kubectl, "no-image", &["ImagePullBackOff"])?;
     waits_for(&kubectl, "never", &["ErrImageNeverPull"])?;
     waits_for(&kubectl, "bad-name", &["InvalidImageName"])?;
