@@ -17,5 +17,8 @@ pub fn definitions(_kind: &Kind) -> Value {
 
 /// `cells` of one object's row. `now_s` is the time as seconds since 1970, for ages.
 pub fn cells(_kind: &Kind, object: &Value, now_s: i64) -> Vec<Value> {
-    vec![object["metadata"]["name"].clone(), json!(duration::since(&object["metadata"]["creationTimestamp"], now_s))]
+    vec![
+        object["metadata"]["name"].clone(),
+        json!(duration::since(&object["metadata"]["creationTimestamp"], now_s)),
+    ]
 }

@@ -88,12 +88,22 @@ impl FieldErrorType {
 impl FieldError {
     /// A field that must be given.
     pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { error: FieldErrorType::Required, field: field.into(), value: None, detail: detail.into() }
+        Self {
+            error: FieldErrorType::Required,
+            field: field.into(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// A field whose value is not allowed.
     pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { error: FieldErrorType::Invalid, field: field.into(), value: Some(value.into()), detail: detail.into() }
+        Self {
+            error: FieldErrorType::Invalid,
+            field: field.into(),
+            value: Some(value.into()),
+            detail: detail.into(),
+        }
     }
 
     /// A field whose value is not one of `supported`, which are named in sorted order.
@@ -101,14 +111,27 @@ impl FieldError {
         let mut sorted = supported.to_vec();
         sorted.sort_unstable();
         let quoted: Vec<String> = sorted.iter().map(|word| format!("{word:?}")).collect();
-        let detail =
-            if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
-        Self { error: FieldErrorType::NotSupported, field: field.into(), value: Some(value.into()), detail }
+        let detail = if quoted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", quoted.join(", "))
+        };
+        Self {
+            error: FieldErrorType::NotSupported,
+            field: field.into(),
+            value: Some(value.into()),
+            detail,
+        }
     }
 
     /// A field that may not be given or changed.
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { error: FieldErrorType::Forbidden, field: field.into(), value: None, detail: detail.into() }
+        Self {
+            error: FieldErrorType::Forbidden,
+            field: field.into(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// A value that stands twice in a list.
@@ -123,21 +146,36 @@ impl FieldError {
 
     /// A value that names something absent.
     pub fn not_found(field: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self { error: FieldErrorType::NotFound, field: field.into(), value: Some(value.into()), detail: String::new() }
+        Self {
+            error: FieldErrorType::NotFound,
+            field: field.into(),
+            value: Some(value.into()),
+            detail: String::new(),
+        }
     }
 
     /// Text of more than `max` bytes.
     pub fn too_long(field: impl Into<String>, max: usize) -> Self {
         let bytes = if max == 1 { "byte" } else { "bytes" };
         let detail = format!("may not be more than {max} {bytes}");
-        Self { error: FieldErrorType::TooLong, field: field.into(), value: None, detail }
+        Self {
+            error: FieldErrorType::TooLong,
+            field: field.into(),
+            value: None,
+            detail,
+        }
     }
 
     /// A list of `actual` items, more than `max`.
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> Self {
         let items = if max == 1 { "item" } else { "items" };
         let detail = format!("must have at most {max} {items}");
-        Self { error: FieldErrorType::TooMany, field: field.into(), value: Some(json!(actual)), detail }
+        Self {
+            error: FieldErrorType::TooMany,
+            field: field.into(),
+            value: Some(json!(actual)),
+            detail,
+        }
     }
 
     /// The message without the field, as a cause carries it.
@@ -180,13 +218,22 @@ impl Status {
 
     /// A failure of any kind, without details.
     pub fn failure(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null, metadata: json!({}) }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Value::Null,
+            metadata: json!({}),
+        }
     }
 
     /// A failure that concerns one object of a kind; `details.kind` is the resource, as upstream has it.
     fn of_resource(code: u16, reason: &'static str, kind: &Kind, name: &str, message: String) -> Self {
         let details = details(kind.group, kind.plural, name);
-        Self { details, ..Self::failure(code, reason, message) }
+        Self {
+            details,
+            ..Self::failure(code, reason, message)
+        }
     }
 
     /// 422 with one cause for each error. `name` is the object's (or its generateName; may be empty).
@@ -204,7 +251,11 @@ impl Status {
                 texts.push(text);
             }
         }
-        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let qualified = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
         let message = match texts.as_slice() {
             [] => format!("{qualified} {name:?} is invalid"),
             [one] => format!("{qualified} {name:?} is invalid: {one}"),
@@ -218,7 +269,10 @@ impl Status {
         if !causes.is_empty() {
             details["causes"] = Value::Array(causes);
         }
-        Self { details, ..Self::failure(422, "Invalid", message) }
+        Self {
+            details,
+            ..Self::failure(422, "Invalid", message)
+        }
     }
 
     /// 404 for an object.
@@ -230,7 +284,10 @@ impl Status {
     /// 404 for a resource that is not served.
     pub fn no_such_resource() -> Self {
         let message = "the server could not find the requested resource";
-        Self { details: json!({}), ..Self::failure(404, "NotFound", message) }
+        Self {
+            details: json!({}),
+            ..Self::failure(404, "NotFound", message)
+        }
     }
 
     /// 409 AlreadyExists.
@@ -241,7 +298,10 @@ impl Status {
 
     /// 409 Conflict; `why` is the text after the colon.
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", kind.qualified_resource());
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: {why}",
+            kind.qualified_resource()
+        );
         Self::of_resource(409, "Conflict", kind, name, message)
     }
 
@@ -275,7 +335,10 @@ impl Status {
     /// 405 MethodNotAllowed.
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self { details: json!({}), ..Self::failure(405, "MethodNotAllowed", message) }
+        Self {
+            details: json!({}),
+            ..Self::failure(405, "MethodNotAllowed", message)
+        }
     }
 
     /// 410 Expired: a resource version that is too old.
@@ -285,15 +348,25 @@ impl Status {
 
     /// 429 TooManyRequests; the client should wait for `retry_after_s` seconds (0: as it likes).
     pub fn too_many_requests(message: impl Into<String>, retry_after_s: u32) -> Self {
-        let details = if retry_after_s == 0 { Value::Null } else { json!({"retryAfterSeconds": retry_after_s}) };
-        Self { details, ..Self::failure(429, "TooManyRequests", message) }
+        let details = if retry_after_s == 0 {
+            Value::Null
+        } else {
+            json!({"retryAfterSeconds": retry_after_s})
+        };
+        Self {
+            details,
+            ..Self::failure(429, "TooManyRequests", message)
+        }
     }
 
     /// 500 InternalError.
     pub fn internal(message: impl Into<String>) -> Self {
         let cause: String = message.into();
         let details = json!({"causes": [{"message": cause}]});
-        Self { details, ..Self::failure(500, "InternalError", format!("Internal error occurred: {cause}")) }
+        Self {
+            details,
+            ..Self::failure(500, "InternalError", format!("Internal error occurred: {cause}"))
+        }
     }
 
     /// Adds a cause to the details.
@@ -354,7 +427,10 @@ mod tests {
         let kind = by_resource("", "v1", "pods").unwrap();
         let error = FieldError::forbidden("metadata.finalizers", "no");
         let status = Status::invalid(kind, "po", &[error.clone(), error]);
-        assert_eq!(status.message, "Pod \"po\" is invalid: metadata.finalizers: Forbidden: no");
+        assert_eq!(
+            status.message,
+            "Pod \"po\" is invalid: metadata.finalizers: Forbidden: no"
+        );
         assert_eq!(status.details["causes"].as_array().map(Vec::len), Some(2));
     }
 
@@ -371,7 +447,11 @@ mod tests {
     fn a_conflict_names_the_resource() {
         let kind = by_resource("", "v1", "configmaps").unwrap();
         let status = Status::modified(kind, "g1");
-        assert!(status.message.starts_with("Operation cannot be fulfilled on configmaps \"g1\": the object has been"));
+        assert!(
+            status
+                .message
+                .starts_with("Operation cannot be fulfilled on configmaps \"g1\": the object has been")
+        );
         assert_eq!(status.details, json!({"name": "g1", "kind": "configmaps"}));
     }
 

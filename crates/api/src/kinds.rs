@@ -50,29 +50,45 @@ pub fn kinds() -> &'static [Kind] {
 
 /// The kind served under `/api(s)/group/version/plural`.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    kinds().iter().find(|k| k.group == group && k.version == version && k.plural == plural)
+    kinds()
+        .iter()
+        .find(|k| k.group == group && k.version == version && k.plural == plural)
 }
 
 /// The kind that an object of this `apiVersion` and `kind` is of.
 pub fn by_kind(api_version: &str, kind: &str) -> Option<&'static Kind> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    kinds().iter().find(|k| k.kind == kind && k.group == group && k.version == version)
+    kinds()
+        .iter()
+        .find(|k| k.kind == kind && k.group == group && k.version == version)
 }
 
 impl Kind {
     /// `group/version`, or just the version in the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `plural.group`, as messages name a resource; just the plural in the core group.
     pub fn qualified_resource(&self) -> String {
-        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     /// `Kind.group`, as messages name a kind; just the kind in the core group.
     pub fn qualified_kind(&self) -> String {
-        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
+        if self.group.is_empty() {
+            self.kind.to_owned()
+        } else {
+            format!("{}.{}", self.kind, self.group)
+        }
     }
 
     /// The kind in whose form objects are stored: itself, except that `events.k8s.io` events are stored as core events.
@@ -86,7 +102,16 @@ impl Kind {
     /// The verbs of the main resource, as discovery lists them.
     pub fn verbs(&self) -> &'static [&'static str] {
         if self.delete_collection {
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ]
         } else {
             &["create", "delete", "get", "list", "patch", "update", "watch"]
         }

@@ -43,7 +43,9 @@ enum Scale {
 impl Quantity {
     /// A whole number of units.
     pub fn from_units(units: i64) -> Self {
-        Self { nanos: i128::from(units) * NANO }
+        Self {
+            nanos: i128::from(units) * NANO,
+        }
     }
 
     /// The amount in whole units, rounded up (as upstream's `Value`).
@@ -70,14 +72,18 @@ impl Quantity {
 impl std::ops::Add for Quantity {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self { nanos: self.nanos.saturating_add(other.nanos) }
+        Self {
+            nanos: self.nanos.saturating_add(other.nanos),
+        }
     }
 }
 
 impl std::ops::Sub for Quantity {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
-        Self { nanos: self.nanos.saturating_sub(other.nanos) }
+        Self {
+            nanos: self.nanos.saturating_sub(other.nanos),
+        }
     }
 }
 
@@ -110,7 +116,9 @@ fn parse_with_format(text: &str) -> Result<(i128, Format), String> {
         Some(b'+') => (false, &text[1..]),
         _ => (false, text),
     };
-    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let end = unsigned
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.len() + fraction.len() == 0 || fraction.contains('.') || !suffix_is_plausible(suffix) {
@@ -216,7 +224,14 @@ fn write(nanos: i128, format: Format) -> String {
         let suffix = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power];
         return format!("{value}{suffix}");
     }
-    decimal(nanos, if format == Format::Exponent { Format::Exponent } else { Format::Decimal })
+    decimal(
+        nanos,
+        if format == Format::Exponent {
+            Format::Exponent
+        } else {
+            Format::Decimal
+        },
+    )
 }
 
 fn decimal(nanos: i128, format: Format) -> String {
@@ -230,7 +245,11 @@ fn decimal(nanos: i128, format: Format) -> String {
         exponent += 3;
     }
     if format == Format::Exponent {
-        return if exponent == 0 { value.to_string() } else { format!("{value}e{exponent}") };
+        return if exponent == 0 {
+            value.to_string()
+        } else {
+            format!("{value}e{exponent}")
+        };
     }
     let suffix = match exponent {
         -9 => "n",

@@ -11,11 +11,23 @@ pub use pod::qos_class;
 pub use semantic::equal as semantically_equal;
 
 /// What a client may never change or lose by leaving it out.
-const KEPT_METADATA: [&str; 6] =
-    ["namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
+const KEPT_METADATA: [&str; 6] = [
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+];
 
 /// What a write through `/status` may change besides the status.
-const STATUS_METADATA: [&str; 5] = ["labels", "annotations", "finalizers", "managedFields", "resourceVersion"];
+const STATUS_METADATA: [&str; 5] = [
+    "labels",
+    "annotations",
+    "finalizers",
+    "managedFields",
+    "resourceVersion",
+];
 
 /// Readies a new object: clears status (for kinds with a status subresource, setting the initial one, e.g. a pod's
 /// `phase: Pending` and `qosClass`), sets generation 1.
@@ -286,9 +298,7 @@ mod tests {
 
     #[test]
     fn the_grace_of_a_pod() {
-        let pod = |node: &str, phase: &str, grace: i64| {
-            json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": grace}, "status": {"phase": phase}})
-        };
+        let pod = |node: &str, phase: &str, grace: i64| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": grace}, "status": {"phase": phase}});
         let cases = [
             (pod("n", "Running", 30), None, 30),
             (pod("n", "Running", 30), Some(5), 5),

@@ -80,8 +80,15 @@ fn unescape(value: &str) -> Result<String, String> {
     Ok(plain)
 }
 
-const EVENT_OBJECT: [&str; 7] =
-    ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"];
+const EVENT_OBJECT: [&str; 7] = [
+    "kind",
+    "namespace",
+    "name",
+    "uid",
+    "apiVersion",
+    "resourceVersion",
+    "fieldPath",
+];
 
 /// The fields that a kind can be selected by, besides its name and namespace.
 fn supported(kind: &Kind) -> &'static [&'static str] {
@@ -109,7 +116,8 @@ fn supported(kind: &Kind) -> &'static [&'static str] {
 }
 
 fn check_supported(kind: &Kind, field: &str) -> Result<(), String> {
-    let by_name = field == "metadata.name" || (field == "metadata.namespace" && (kind.namespaced || kind.kind == "Node"));
+    let by_name =
+        field == "metadata.name" || (field == "metadata.namespace" && (kind.namespaced || kind.kind == "Node"));
     if by_name || supported(kind).contains(&field) || is_event_object(kind, field) {
         return Ok(());
     }
@@ -122,7 +130,9 @@ fn check_supported(kind: &Kind, field: &str) -> Result<(), String> {
 }
 
 fn is_event_object(kind: &Kind, field: &str) -> bool {
-    let part = field.strip_prefix("involvedObject.").or_else(|| field.strip_prefix("regarding."));
+    let part = field
+        .strip_prefix("involvedObject.")
+        .or_else(|| field.strip_prefix("regarding."));
     kind.kind == "Event" && part.is_some_and(|part| EVENT_OBJECT.contains(&part))
 }
 
@@ -134,12 +144,17 @@ impl FieldSelector {
 
     /// Whether an object is selected.
     pub fn matches(&self, object: &Value) -> bool {
-        self.terms.iter().all(|(path, equal, value)| field(object, path, value) == *equal)
+        self.terms
+            .iter()
+            .all(|(path, equal, value)| field(object, path, value) == *equal)
     }
 
     /// The value that `metadata.name` must have, if the selector says so: then there is at most one such object.
     pub fn name(&self) -> Option<&str> {
-        self.terms.iter().find(|(path, equal, _)| *equal && path == "metadata.name").map(|(_, _, value)| value.as_str())
+        self.terms
+            .iter()
+            .find(|(path, equal, _)| *equal && path == "metadata.name")
+            .map(|(_, _, value)| value.as_str())
     }
 }
 
@@ -152,7 +167,11 @@ fn field(object: &Value, path: &str, value: &str) -> bool {
             listed || text(object, "/status/podIP") == value
         }
         "source" => {
-            let component = ["/source/component", "/deprecatedSource/component", "/reportingComponent"];
+            let component = [
+                "/source/component",
+                "/deprecatedSource/component",
+                "/reportingComponent",
+            ];
             first(object, &component) == value
         }
         "reportingComponent" | "reportingController" => {
@@ -164,9 +183,15 @@ fn field(object: &Value, path: &str, value: &str) -> bool {
         }
         "status.successful" => number(object, "/status/succeeded") == value,
         "status.replicas" => number(object, "/status/replicas") == value,
-        _ => match path.strip_prefix("involvedObject.").or_else(|| path.strip_prefix("regarding.")) {
+        _ => match path
+            .strip_prefix("involvedObject.")
+            .or_else(|| path.strip_prefix("regarding."))
+        {
             Some(part) => {
-                first(object, &[&format!("/involvedObject/{part}"), &format!("/regarding/{part}")]) == value
+                first(
+                    object,
+                    &[&format!("/involvedObject/{part}"), &format!("/regarding/{part}")],
+                ) == value
             }
             None => text(object, &pointer(path)) == value,
         },
@@ -189,7 +214,11 @@ fn number<'a>(object: &'a Value, pointer: &str) -> Cow<'a, str> {
 }
 
 fn first<'a>(object: &'a Value, pointers: &[&str]) -> &'a str {
-    pointers.iter().map(|pointer| text(object, pointer)).find(|found| !found.is_empty()).unwrap_or_default()
+    pointers
+        .iter()
+        .map(|pointer| text(object, pointer))
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -227,7 +256,11 @@ mod tests {
         let core = by_resource("", "v1", "events").unwrap();
         let new = by_resource("events.k8s.io", "v1", "events").unwrap();
         let stored = json!({"involvedObject": {"kind": "Pod", "name": "web-0"}, "source": {"component": "kubelet"}});
-        assert!(parse_fields(core, "involvedObject.name=web-0,source=kubelet").unwrap().matches(&stored));
+        assert!(
+            parse_fields(core, "involvedObject.name=web-0,source=kubelet")
+                .unwrap()
+                .matches(&stored)
+        );
         assert!(parse_fields(new, "regarding.kind=Pod").unwrap().matches(&stored));
     }
 
@@ -243,7 +276,10 @@ mod tests {
             Err("invalid selector: 'metadata.name'; can't understand 'metadata.name'".to_owned())
         );
         let pods = by_resource("", "v1", "pods").unwrap();
-        assert_eq!(parse_fields(pods, "spec.foo=1"), Err("field label not supported: spec.foo".to_owned()));
+        assert_eq!(
+            parse_fields(pods, "spec.foo=1"),
+            Err("field label not supported: spec.foo".to_owned())
+        );
     }
 
     #[test]

@@ -66,7 +66,10 @@ impl Token {
 /// # Errors
 /// Upstream's words for what cannot be parsed.
 pub fn parse_labels(text: &str) -> Result<LabelSelector, String> {
-    let mut words = Words { tokens: tokens(text), next: 0 };
+    let mut words = Words {
+        tokens: tokens(text),
+        next: 0,
+    };
     let mut requirements = Vec::new();
     loop {
         match words.peek() {
@@ -86,7 +89,12 @@ pub fn parse_labels(text: &str) -> Result<LabelSelector, String> {
                 }
             }
             Token::End => break,
-            other => return Err(format!("found '{}', expected: !, identifier, or 'end of string'", other.text())),
+            other => {
+                return Err(format!(
+                    "found '{}', expected: !, identifier, or 'end of string'",
+                    other.text()
+                ));
+            }
         }
     }
     requirements.sort_by(|a, b| a.key.cmp(&b.key));
@@ -126,7 +134,11 @@ fn tokens(text: &str) -> Vec<Token> {
                 .find(|c: char| SPECIAL.contains(c) || matches!(c, ' ' | '\t' | '\r' | '\n'))
                 .unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
-            tokens.push(if word.is_empty() { Token::Unknown(rest.to_owned()) } else { Token::Word(word.to_owned()) });
+            tokens.push(if word.is_empty() {
+                Token::Unknown(rest.to_owned())
+            } else {
+                Token::Word(word.to_owned())
+            });
             rest = if word.is_empty() { "" } else { after };
         }
         rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
@@ -145,12 +157,23 @@ fn parse_requirement(words: &mut Words) -> Result<Requirement, String> {
     };
     check_key(&key, "<nil>")?;
     if matches!(words.peek(), Token::End | Token::Symbol(",")) {
-        let operator = if negated { Operator::DoesNotExist } else { Operator::Exists };
-        return Ok(Requirement { key, operator, values: Vec::new() });
+        let operator = if negated {
+            Operator::DoesNotExist
+        } else {
+            Operator::Exists
+        };
+        return Ok(Requirement {
+            key,
+            operator,
+            values: Vec::new(),
+        });
     }
     if negated {
         // Upstream forgets the `!` here and goes on; a selector that means its opposite helps nobody.
-        return Err(format!("found '{}', expected: ',' or 'end of string'", words.peek().text()));
+        return Err(format!(
+            "found '{}', expected: ',' or 'end of string'",
+            words.peek().text()
+        ));
     }
     let relation = words.take();
     let (operator, list) = match relation.text() {
@@ -162,7 +185,11 @@ fn parse_requirement(words: &mut Words) -> Result<Requirement, String> {
         "<" => (Operator::LessThan, false),
         other => return Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
     };
-    let values = if list { parse_list(words)? } else { vec![parse_exact(words)?] };
+    let values = if list {
+        parse_list(words)?
+    } else {
+        vec![parse_exact(words)?]
+    };
     check_values(&key, operator, &values)?;
     Ok(Requirement { key, operator, values })
 }
@@ -244,10 +271,19 @@ impl LabelSelector {
                 let values = vec![value.as_str().unwrap_or_default().to_owned()];
                 check_key(key, "key")?;
                 check_values(key, Operator::In, &values)?;
-                requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
+                requirements.push(Requirement {
+                    key: key.clone(),
+                    operator: Operator::In,
+                    values,
+                });
             }
         }
-        for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        for expression in selector
+            .get("matchExpressions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             requirements.push(Requirement::from_expression(expression)?);
         }
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
@@ -256,18 +292,30 @@ impl LabelSelector {
 
     /// From a plain map of labels, as Services and ReplicationControllers have it.
     pub fn from_map(labels: &Value) -> Self {
-        let requirements = labels.as_object().into_iter().flatten().map(|(key, value)| Requirement {
-            key: key.clone(),
-            operator: Operator::In,
-            values: vec![value.as_str().unwrap_or_default().to_owned()],
-        });
-        Self { requirements: requirements.collect() }
+        let requirements = labels
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| Requirement {
+                key: key.clone(),
+                operator: Operator::In,
+                values: vec![value.as_str().unwrap_or_default().to_owned()],
+            });
+        Self {
+            requirements: requirements.collect(),
+        }
     }
 
     /// The selector that selects nothing.
     pub fn nothing() -> Self {
         // No label's value is in an empty set.
-        Self { requirements: vec![Requirement { key: String::new(), operator: Operator::In, values: Vec::new() }] }
+        Self {
+            requirements: vec![Requirement {
+                key: String::new(),
+                operator: Operator::In,
+                values: Vec::new(),
+            }],
+        }
     }
 
     /// Whether everything is selected.
@@ -310,7 +358,9 @@ impl Requirement {
         }
         if !wants_values && !values.is_empty() {
             let shown = expression["values"].to_string();
-            return Err(format!("values: Invalid value: {shown}: values set must be empty for exists and does not exist"));
+            return Err(format!(
+                "values: Invalid value: {shown}: values set must be empty for exists and does not exist"
+            ));
         }
         values.sort();
         values.dedup();
@@ -358,7 +408,9 @@ mod tests {
     use serde_json::json;
 
     fn selects(text: &str, labels: &Value) -> bool {
-        parse_labels(text).unwrap_or_else(|why| panic!("{text}: {why}")).matches(labels)
+        parse_labels(text)
+            .unwrap_or_else(|why| panic!("{text}: {why}"))
+            .matches(labels)
     }
 
     #[test]
@@ -384,7 +436,16 @@ mod tests {
         ] {
             assert_eq!(selects(text, &labels), text != "in", "{text}");
         }
-        for text in ["app=db", "absent", "!app", "tier in (web)", "app notin (web,db)", "empty!=", "size>7", "app>1"] {
+        for text in [
+            "app=db",
+            "absent",
+            "!app",
+            "tier in (web)",
+            "app notin (web,db)",
+            "empty!=",
+            "size>7",
+            "app>1",
+        ] {
             assert!(!selects(text, &labels), "{text}");
         }
         assert!(!selects("app=web", &Value::Null));
@@ -397,7 +458,10 @@ mod tests {
             ("a===b", "unable to parse requirement: found '=', expected: identifier"),
             ("=a", "found '=', expected: !, identifier, or 'end of string'"),
             ("a,", "found '', expected: identifier after ','"),
-            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            (
+                "a b",
+                "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
+            ),
             ("a in b", "unable to parse requirement: found 'b' expected: '('"),
             ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
@@ -406,7 +470,10 @@ mod tests {
             assert_eq!(parse_labels(text), Err(expected.to_owned()), "{text}");
         }
         let why = parse_labels("a/b/c=d").unwrap_err();
-        assert!(why.starts_with("unable to parse requirement: <nil>: Invalid value: \"a/b/c\": a qualified name"), "{why}");
+        assert!(
+            why.starts_with("unable to parse requirement: <nil>: Invalid value: \"a/b/c\": a qualified name"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -39,7 +39,9 @@ fn tolerate(spec: &mut Value, key: &str) {
     if !spec["tolerations"].is_array() {
         spec["tolerations"] = json!([]);
     }
-    let Some(tolerations) = spec["tolerations"].as_array_mut() else { return };
+    let Some(tolerations) = spec["tolerations"].as_array_mut() else {
+        return;
+    };
     let is_tolerated = tolerations.iter().any(|toleration| {
         let covers = |field: &str, value: &str| {
             let given = toleration[field].as_str().unwrap_or_default();
@@ -60,7 +62,10 @@ pub fn qos_class(pod: &Value) -> &'static str {
     let containers: Vec<&Value> = if spec["resources"].is_object() {
         vec![spec]
     } else {
-        ["containers", "initContainers"].iter().flat_map(|list| spec[*list].as_array().into_iter().flatten()).collect()
+        ["containers", "initContainers"]
+            .iter()
+            .flat_map(|list| spec[*list].as_array().into_iter().flatten())
+            .collect()
     };
     let mut requests = BTreeMap::new();
     let mut limits = BTreeMap::new();
@@ -83,7 +88,10 @@ pub fn qos_class(pod: &Value) -> &'static str {
 fn add(sums: &mut BTreeMap<&'static str, Quantity>, list: &Value) -> usize {
     let mut named = 0;
     for resource in ["cpu", "memory"] {
-        let amount = list[resource].as_str().and_then(|text| quantity::parse(text).ok()).unwrap_or_default();
+        let amount = list[resource]
+            .as_str()
+            .and_then(|text| quantity::parse(text).ok())
+            .unwrap_or_default();
         if amount > Quantity::default() {
             let sum = sums.entry(resource).or_default();
             *sum = *sum + amount;
@@ -113,8 +121,14 @@ mod tests {
             (vec![full.clone(), full.clone()], "Guaranteed"),
             (vec![full.clone(), json!({})], "Burstable"),
             (vec![part.clone()], "Burstable"),
-            (vec![json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}})], "Burstable"),
-            (vec![json!({"limits": {"cpu": "2", "memory": "1"}, "requests": {"cpu": "1", "memory": "1"}})], "Burstable"),
+            (
+                vec![json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}})],
+                "Burstable",
+            ),
+            (
+                vec![json!({"limits": {"cpu": "2", "memory": "1"}, "requests": {"cpu": "1", "memory": "1"}})],
+                "Burstable",
+            ),
             (vec![json!({"requests": {"ephemeral-storage": "1Gi"}})], "BestEffort"),
         ];
         for (resources, expected) in cases {

@@ -8,7 +8,9 @@ use serde_json::Value;
 pub fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
-            let keys_of_a = a.iter().all(|(key, value)| equal(value, b.get(key).unwrap_or(&Value::Null)));
+            let keys_of_a = a
+                .iter()
+                .all(|(key, value)| equal(value, b.get(key).unwrap_or(&Value::Null)));
             let keys_of_b = b.iter().all(|(key, value)| a.contains_key(key) || is_nothing(value));
             keys_of_a && keys_of_b
         }

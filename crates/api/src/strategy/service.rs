@@ -12,7 +12,9 @@ fn has_cluster_ip(service: &Value) -> bool {
 }
 
 fn has_node_ports(service: &Value) -> bool {
-    let allocates = service["spec"]["allocateLoadBalancerNodePorts"].as_bool().unwrap_or(true);
+    let allocates = service["spec"]["allocateLoadBalancerNodePorts"]
+        .as_bool()
+        .unwrap_or(true);
     kind_of(service) == "NodePort" || (kind_of(service) == "LoadBalancer" && allocates)
 }
 
@@ -21,7 +23,17 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
     if has_cluster_ip(new) && has_cluster_ip(old) {
         keep_addresses(new, old);
     } else if has_cluster_ip(old) && !has_cluster_ip(new) {
-        drop_unchanged(new, old, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
+        drop_unchanged(
+            new,
+            old,
+            &[
+                "clusterIP",
+                "clusterIPs",
+                "ipFamilies",
+                "ipFamilyPolicy",
+                "internalTrafficPolicy",
+            ],
+        );
     }
     if has_node_ports(new) && has_node_ports(old) {
         keep_node_ports(new, old);
@@ -30,7 +42,15 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
     }
     let is_external = |service: &Value| matches!(kind_of(service), "NodePort" | "LoadBalancer");
     if is_external(old) && !is_external(new) {
-        drop_unchanged(new, old, &["externalTrafficPolicy", "healthCheckNodePort", "allocateLoadBalancerNodePorts"]);
+        drop_unchanged(
+            new,
+            old,
+            &[
+                "externalTrafficPolicy",
+                "healthCheckNodePort",
+                "allocateLoadBalancerNodePorts",
+            ],
+        );
     }
 }
 
@@ -62,7 +82,9 @@ fn keep_node_ports(new: &mut Value, old: &Value) {
             continue;
         }
         let before = old["spec"]["ports"].as_array().into_iter().flatten();
-        let same = before.clone().find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
+        let same = before
+            .clone()
+            .find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
         if let Some(number) = same.and_then(|o| o.get("nodePort")) {
             port["nodePort"] = number.clone();
         }
@@ -70,8 +92,12 @@ fn keep_node_ports(new: &mut Value, old: &Value) {
 }
 
 fn drop_node_ports(new: &mut Value, old: &Value) {
-    let numbers: Vec<&Value> =
-        old["spec"]["ports"].as_array().into_iter().flatten().filter_map(|port| port.get("nodePort")).collect();
+    let numbers: Vec<&Value> = old["spec"]["ports"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|port| port.get("nodePort"))
+        .collect();
     for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
         if port.get("nodePort").is_some_and(|number| numbers.contains(&number)) {
             remove(port, "nodePort");

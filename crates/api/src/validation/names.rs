@@ -116,7 +116,9 @@ pub fn qualified_name_errors(text: &str) -> Vec<String> {
         }
         _ => {
             let form = form(&format!("a qualified name {words}"), QUALIFIED, &example);
-            return vec![format!("{form} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")];
+            return vec![format!(
+                "{form} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
         }
     };
     if name.is_empty() {
