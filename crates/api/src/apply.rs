@@ -1,8 +1,37 @@
 //! Field ownership: `managedFields`, server-side apply.
+//!
+//! Who owns what follows from the schema (which lists are sets or maps, which values are atomic) as in upstream's
+//! structured merge; the entries are byte for byte those that kube-apiserver writes for the same requests.
+
+mod compare;
+mod managed;
+mod merge;
+mod node;
+mod server_side;
+mod set;
 
 use crate::error::Status;
 use crate::kinds::Kind;
+use compare::{Difference, compare};
+use managed::{Entry, Operation};
+use node::Node;
 use serde_json::Value;
+use set::FieldSet;
+
+/// Fields that nobody owns.
+const NEVER_TRACKED: [&str; 9] = [
+    "f:name",
+    "f:namespace",
+    "f:uid",
+    "f:resourceVersion",
+    "f:generation",
+    "f:creationTimestamp",
+    "f:selfLink",
+    "f:clusterName",
+    "f:managedFields",
+];
+/// Who owns what was there before anything was tracked.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Who writes, and how; becomes an entry of `managedFields`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +47,31 @@ pub struct Writer<'a> {
 /// Records a create, update or patch that is not an apply: fields that `new` changed against `old` become the
 /// writer's (operation `Update`) and leave other `Update` managers' and appliers' sets as upstream does.
 /// `old` is `None` for a create. Sets `new.metadata.managedFields`.
-pub fn track_update(_kind: &Kind, _old: Option<&Value>, _new: &mut Value, _writer: &Writer<'_>) {
-    unimplemented!()
+///
+/// To own what upstream's managers own, call it with defaults filled in, before admission and before anything is
+/// allocated. Managers that the client sent in `new` count, except through a subresource.
+pub fn track_update(kind: &Kind, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+    let mut entries = entries_of_update(old, new, writer);
+    // What was never tracked stays so: its owners are not known.
+    if entries.is_empty() && old.is_some() {
+        return;
+    }
+    let of = Node::of_type(kind.schema);
+    let mut difference = match old {
+        Some(old) => compare(of, Some(old), Some(new)),
+        None => compare(of, Some(&of.nothing()), Some(new)),
+    };
+    forget_ignored(kind, writer.subresource, &mut difference);
+    for entry in &mut entries {
+        entry.fields.subtract(&difference.changed);
+        entry.fields.subtract(&difference.removed);
+    }
+    strip(&mut difference.changed);
+    if !difference.changed.is_empty() {
+        take_over(&mut entries, kind, writer, difference.changed);
+    }
+    managed::cap(&mut entries);
+    managed::put(new, entries);
 }
 
 /// Server-side apply: merges `config` (decoded, not defaulted) into `live` (`None` if absent) and returns the new
@@ -29,11 +81,83 @@ pub fn track_update(_kind: &Kind, _old: Option<&Value>, _new: &mut Value, _write
 /// # Errors
 /// 409 with a cause for each field owned by another manager, unless `force`.
 pub fn apply(
-    _kind: &Kind,
-    _live: Option<&Value>,
-    _config: &Value,
-    _writer: &Writer<'_>,
-    _force: bool,
+    kind: &Kind,
+    live: Option<&Value>,
+    config: &Value,
+    writer: &Writer<'_>,
+    force: bool,
 ) -> Result<Value, Box<Status>> {
-    unimplemented!()
+    server_side::apply(kind, live, config, writer, force)
 }
+
+/// The managers that count for an update; takes those in `new` out of it.
+fn entries_of_update(old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) -> Vec<Entry> {
+    let sent = managed::take(new);
+    let live = || old.map(managed::of).unwrap_or_default();
+    match sent {
+        Some(sent) if writer.subresource.is_empty() => {
+            if managed::is_reset(&sent) {
+                return Vec::new();
+            }
+            managed::decode(&sent).filter(|entries| !entries.is_empty()).unwrap_or_else(live)
+        }
+        _ => live(),
+    }
+}
+
+fn take_over(entries: &mut Vec<Entry>, kind: &Kind, writer: &Writer<'_>, fields: FieldSet) {
+    let version = kind.api_version();
+    let is_scale = writer.subresource == "scale";
+    match entries.iter_mut().find(|entry| entry.is_of(writer, Operation::Update, &version)) {
+        Some(entry) => {
+            entry.fields.unite(fields);
+            // Upstream carries what happens to a scale over to its object without a time.
+            if !is_scale {
+                entry.time = Some(writer.time.to_owned());
+            }
+        }
+        None => {
+            let mut entry = Entry::new(writer, Operation::Update, &version, fields);
+            if is_scale {
+                entry.time = None;
+            }
+            entries.push(entry);
+        }
+    }
+}
+
+/// Takes out what nobody owns.
+fn strip(fields: &mut FieldSet) {
+    fields.forget("f:apiVersion");
+    fields.forget("f:kind");
+    fields.forget("f:metadata");
+    for name in NEVER_TRACKED {
+        fields.prune(&["f:metadata", name]);
+    }
+}
+
+/// Fields that a write through this (sub)resource does not set, though the request may have them.
+fn ignored(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
+    match (kind.kind, subresource) {
+        (_, "") if kind.has_status => &[&["f:status"]],
+        ("Pod", "status") => {
+            &[&["f:spec"], &["f:metadata", "f:deletionTimestamp"], &["f:metadata", "f:ownerReferences"]]
+        }
+        ("Deployment", "status") => &[&["f:spec"], &["f:metadata", "f:labels"]],
+        ("VolumeAttachment", "status") => &[&["f:spec"], &["f:metadata"]],
+        (_, "status") => &[&["f:spec"]],
+        ("Pod", "ephemeralcontainers" | "resize") => &[&["f:status"]],
+        _ => &[],
+    }
+}
+
+fn forget_ignored(kind: &Kind, subresource: &str, difference: &mut Difference) {
+    for path in ignored(kind, subresource) {
+        difference.changed.prune(path);
+        difference.removed.prune(path);
+    }
+    difference.removed.prune(&["f:metadata", "f:managedFields"]);
+}
+
+#[cfg(test)]
+mod tests;

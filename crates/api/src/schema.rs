@@ -7,6 +7,7 @@ mod walk;
 
 use serde_json::Value;
 
+pub(crate) use walk::zero;
 pub use walk::{fill_zero, for_each_named, for_each_typed};
 
 /// What to do with unknown and duplicate fields (query parameter `fieldValidation`).

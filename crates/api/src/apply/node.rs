@@ -1,0 +1,111 @@
+//! What ownership sees of the schema: which values are owned as a whole, and how the parts of the others are named.
+
+use super::set;
+use crate::schema;
+use crate::schema::table::{self, Field, Form, ListKind, Shape, Type};
+use serde_json::{Map, Value, json};
+
+/// How a value is owned.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Node {
+    /// As a whole.
+    Leaf,
+    /// Field by field.
+    Struct(&'static Type),
+    /// Key by key.
+    Map(&'static Shape),
+    /// Item by item; items are primitive values.
+    Set,
+    /// Item by item; items are told apart by the values of some fields.
+    Keyed { keys: &'static [&'static str], item: &'static Shape },
+    /// Nothing is known: objects key by key, all else as a whole.
+    Deduced,
+}
+
+impl Node {
+    /// An object of the type `schema`.
+    pub(super) fn of_type(schema: &str) -> Self {
+        table::by_name(schema).map_or(Self::Deduced, Self::Struct)
+    }
+
+    /// An object of which nothing is set, as Go writes it.
+    pub(super) fn nothing(self) -> Value {
+        match self {
+            Self::Struct(of) => schema::zero(of),
+            _ => json!({"metadata": {}}),
+        }
+    }
+
+    /// What lies under a name in an object.
+    pub(super) fn child(self, name: &str) -> Self {
+        match self {
+            Self::Struct(of) => of.field(name).map_or(Self::Deduced, |(_, field)| Self::of(&field.shape, Some(field))),
+            Self::Map(values) => Self::of(values, None),
+            _ => Self::Deduced,
+        }
+    }
+
+    /// What an item of a list is.
+    pub(super) fn item(self) -> Self {
+        match self {
+            Self::Keyed { item, .. } => Self::of(item, None),
+            _ => Self::Leaf,
+        }
+    }
+
+    /// Whether `name` is a field of the schema, not a key of a map.
+    pub(super) fn names(self, name: &str) -> bool {
+        matches!(self, Self::Struct(of) if of.field(name).is_some())
+    }
+
+    fn of(shape: &'static Shape, field: Option<&'static Field>) -> Self {
+        let atomic = field.is_some_and(Field::atomic_map);
+        match shape {
+            Shape::Named(id) => {
+                let of = table::by_id(*id);
+                if of.form == Form::Struct && !of.atomic && !atomic { Self::Struct(of) } else { Self::Leaf }
+            }
+            Shape::Map(values) if !atomic => Self::Map(values),
+            Shape::Array(item) => match field.map(|field| &field.list) {
+                Some(ListKind::Set) => Self::Set,
+                Some(ListKind::Map(keys)) => Self::Keyed { keys, item },
+                _ => Self::Leaf,
+            },
+            _ => Self::Leaf,
+        }
+    }
+
+    /// The path elements of a list's items; `None` if one has none, for then the list can only be taken as a whole.
+    pub(super) fn elements(self, items: &[Value]) -> Option<Vec<String>> {
+        items.iter().map(|item| self.element(item)).collect()
+    }
+
+    fn element(self, item: &Value) -> Option<String> {
+        let Self::Keyed { keys, item: shape } = self else {
+            return (!item.is_object() && !item.is_array()).then(|| set::value(item));
+        };
+        let of = match shape {
+            Shape::Named(id) => table::by_id(*id),
+            _ => return None,
+        };
+        let mut found = Map::new();
+        for key in keys {
+            let value = match item.get(*key) {
+                Some(value) => value.clone(),
+                None => serde_json::from_str(of.field(key)?.1.default?).ok()?,
+            };
+            found.insert((*key).to_owned(), value);
+        }
+        Some(set::keys(found))
+    }
+}
+
+/// Whether there is nothing in the value: absent, null, or an empty object or list.
+pub(super) fn is_bare(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(fields)) => fields.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
+    }
+}
