@@ -44,8 +44,7 @@ pub enum DecodeError {
 /// Decodes JSON text into an object of the type `schema` (e.g. `io.k8s.api.apps.v1.StatefulSet`).
 ///
 /// Unknown fields are dropped at every depth; a wrong type is an error. Nulls are dropped as Go drops them.
-/// The message of a malformed object is the whole message of upstream's 400; that of strict validation is
-/// to be put behind [`cannot_be_handled`].
+/// What is wrong with an object is to be put behind [`cannot_be_handled`]; text that is no JSON has its whole message.
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -53,14 +52,10 @@ pub fn decode(schema: &str, text: &[u8], validation: FieldValidation) -> Result<
     let mut input = serde_json::Deserializer::from_slice(text);
     let decoded = decode::run(schema, &mut input).and_then(|found| input.end().map(|()| found));
     let found = decoded.map_err(|error| DecodeError::Malformed(syntax::unrecognized(schema, text, &error)))?;
-    conclude(found, validation).map_err(|error| match error {
-        DecodeError::Malformed(why) => DecodeError::Malformed(format!("{}{why}", cannot_be_handled(schema))),
-        strict @ DecodeError::Strict(_) => strict,
-    })
+    conclude(found, validation)
 }
 
-/// Like [`decode`] for an object that is parsed already (a patch result, YAML); duplicates cannot be seen any more,
-/// and the message names only what is wrong, as upstream has it inside other messages.
+/// Like [`decode`] for an object that is parsed already (a patch result, YAML); duplicates cannot be seen any more.
 ///
 /// # Errors
 /// See [`DecodeError`].

@@ -16,7 +16,7 @@ fn strict(schema: &str, text: &str) -> String {
 fn a_wrong_type_is_told_in_gos_words() {
     let check = |schema: &str, text: &str, message: &str| {
         let error = decode(schema, text.as_bytes(), FieldValidation::Warn).unwrap_err();
-        assert_eq!(error, DecodeError::Malformed(format!("{}{message}", cannot_be_handled(schema))));
+        assert_eq!(error, DecodeError::Malformed(message.to_owned()));
     };
     check(
         SET,
@@ -64,7 +64,7 @@ fn a_wrong_type_is_told_in_gos_words() {
 #[test]
 fn the_whole_message_of_a_wrong_type() {
     assert_eq!(
-        strict(SET, r#"{"spec":{"replicas":"3"}}"#),
+        format!("{}{}", cannot_be_handled(SET), strict(SET, r#"{"spec":{"replicas":"3"}}"#)),
         "StatefulSet in version \"v1\" cannot be handled as a StatefulSet: json: cannot unmarshal string into Go \
          struct field StatefulSetSpec.spec.replicas of type int32"
     );
@@ -150,9 +150,7 @@ proptest! {
         let from_text = decode(SET, text.as_bytes(), FieldValidation::Warn);
         match decode_value(SET, value, FieldValidation::Warn) {
             Ok(decoded) => prop_assert_eq!(decoded, from_text.unwrap()),
-            Err(error) => {
-                prop_assert_eq!(format!("{}{error}", cannot_be_handled(SET)), from_text.unwrap_err().to_string());
-            }
+            Err(error) => prop_assert_eq!(error, from_text.unwrap_err()),
         }
     }
 }
