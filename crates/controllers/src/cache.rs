@@ -14,21 +14,21 @@ type Name = (String, String);
 
 /// What happened to one object.
 #[derive(Debug)]
-pub struct Change<T> {
+pub(crate) struct Change<T> {
     /// The object before; `None` if it is new.
-    pub old: Option<Arc<T>>,
+    pub(crate) old: Option<Arc<T>>,
     /// The object after; `None` if it is gone.
-    pub new: Option<Arc<T>>,
+    pub(crate) new: Option<Arc<T>>,
 }
 
 impl<T> Change<T> {
     /// The states there are: before and after.
-    pub fn states(&self) -> impl Iterator<Item = &Arc<T>> {
+    pub(crate) fn states(&self) -> impl Iterator<Item = &Arc<T>> {
         self.old.iter().chain(self.new.iter())
     }
 
     /// The latest state there is.
-    pub fn latest(&self) -> &Arc<T> {
+    pub(crate) fn latest(&self) -> &Arc<T> {
         self.new
             .as_ref()
             .or(self.old.as_ref())
@@ -37,7 +37,7 @@ impl<T> Change<T> {
 }
 
 /// Which objects one controller has to look at after a change.
-pub type MapToKeys<T> = fn(&Caches, &Change<T>) -> Vec<Key>;
+pub(crate) type MapToKeys<T> = fn(&Caches, &Change<T>) -> Vec<Key>;
 
 /// How far a cache has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) struct Progress {
 }
 
 /// The objects of one kind as last seen, by name, by namespace and by owner.
-pub struct Cache<T> {
+pub(crate) struct Cache<T> {
     metadata: fn(&T) -> &ObjectMeta,
     state: RwLock<State<T>>,
     listeners: Mutex<Vec<(usize, MapToKeys<T>)>>,
@@ -64,7 +64,7 @@ struct State<T> {
 
 impl<T> Cache<T> {
     /// An empty cache; `metadata` finds the metadata of an object.
-    pub fn new(metadata: fn(&T) -> &ObjectMeta) -> Self {
+    pub(crate) fn new(metadata: fn(&T) -> &ObjectMeta) -> Self {
         let state = State {
             objects: BTreeMap::new(),
             by_owner: BTreeMap::new(),
@@ -80,7 +80,7 @@ impl<T> Cache<T> {
     }
 
     /// The object of this name. The namespace of cluster-wide objects is empty.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
         self.read()
             .objects
             .get(&(namespace.to_owned(), name.to_owned()))
@@ -88,7 +88,7 @@ impl<T> Cache<T> {
     }
 
     /// All objects of a namespace, by name.
-    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
         let from = (namespace.to_owned(), String::new());
         let state = self.read();
         state
@@ -99,20 +99,33 @@ impl<T> Cache<T> {
             .collect()
     }
 
+    /// All objects of a namespace whose names begin so, by name.
+    pub(crate) fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<T>> {
+        let from = (namespace.to_owned(), prefix.to_owned());
+        let state = self.read();
+        let begins = |(ns, name): &Name| ns == namespace && name.starts_with(prefix);
+        state
+            .objects
+            .range(from..)
+            .take_while(|(name, _)| begins(name))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
     /// All objects, by namespace and name.
-    pub fn all(&self) -> Vec<Arc<T>> {
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
         self.read().objects.values().cloned().collect()
     }
 
     /// All objects with an owner reference (controlling or not) to this uid.
-    pub fn owned_by(&self, uid: &str) -> Vec<Arc<T>> {
+    pub(crate) fn owned_by(&self, uid: &str) -> Vec<Arc<T>> {
         let state = self.read();
         let names = state.by_owner.get(uid).into_iter().flatten();
         names.filter_map(|name| state.objects.get(name).cloned()).collect()
     }
 
     /// All objects that this uid controls.
-    pub fn controlled_by(&self, uid: &str) -> Vec<Arc<T>> {
+    pub(crate) fn controlled_by(&self, uid: &str) -> Vec<Arc<T>> {
         let owned = self.owned_by(uid).into_iter();
         owned
             .filter(|o| controller_of((self.metadata)(o)).is_some_and(|owner| owner.uid == uid))
@@ -120,7 +133,7 @@ impl<T> Cache<T> {
     }
 
     /// All objects of a namespace that have no controller.
-    pub fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
+    pub(crate) fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
         let from = (namespace.to_owned(), String::new());
         let state = self.read();
         let names = state.uncontrolled.range(from..).take_while(|(ns, _)| ns == namespace);
@@ -128,7 +141,7 @@ impl<T> Cache<T> {
     }
 
     /// The metadata of an object of this cache.
-    pub fn metadata<'a>(&self, object: &'a T) -> &'a ObjectMeta {
+    pub(crate) fn metadata<'a>(&self, object: &'a T) -> &'a ObjectMeta {
         (self.metadata)(object)
     }
 

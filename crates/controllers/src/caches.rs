@@ -15,13 +15,16 @@ use crate::cache::{Cache, MapToKeys, Progress};
 use crate::reflect::{self, Reflection};
 
 /// A typed kind that can be watched: all of `api::k8s`, and our own wrappers of them.
-pub trait Watched: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
+pub(crate) trait Watched:
+    kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
+}
 
 impl<T: kube::Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Watched for T {}
 
 /// The shared caches, from which every controller's `Observed` is gathered.
 #[derive(Default)]
-pub struct Caches {
+pub(crate) struct Caches {
     typed: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     metadata: BTreeMap<Kind, Arc<Cache<AnyObject>>>,
     freshness: BTreeMap<Kind, Vec<Arc<dyn Freshness>>>,
@@ -52,19 +55,19 @@ impl Caches {
     ///
     /// # Panics
     /// If no row of the table watches the kind.
-    pub fn of<T: Watched>(&self) -> &Cache<T> {
+    pub(crate) fn of<T: Watched>(&self) -> &Cache<T> {
         let cache = self.typed.get(&TypeId::of::<T>());
         let cache = cache.unwrap_or_else(|| panic!("no controller watches {}", type_name::<T>()));
         cache.downcast_ref().expect("stored under its own type")
     }
 
     /// The cache of a kind's metadata, if a row watches that.
-    pub fn metadata_of(&self, kind: Kind) -> Option<&Cache<AnyObject>> {
+    pub(crate) fn metadata_of(&self, kind: Kind) -> Option<&Cache<AnyObject>> {
         self.metadata.get(&kind).map(Arc::as_ref)
     }
 
     /// All caches of metadata.
-    pub fn all_metadata(&self) -> impl Iterator<Item = (Kind, &Cache<AnyObject>)> {
+    pub(crate) fn all_metadata(&self) -> impl Iterator<Item = (Kind, &Cache<AnyObject>)> {
         self.metadata.iter().map(|(kind, cache)| (*kind, cache.as_ref()))
     }
 
@@ -110,14 +113,14 @@ impl Watchlist {
 }
 
 /// One kind that a controller watches, and which of its own objects a change there concerns.
-pub struct Watch {
+pub(crate) struct Watch {
     pub(crate) kind: Kind,
     pub(crate) enlist: Box<dyn FnOnce(&mut Watchlist, usize) + Send>,
 }
 
 impl Watch {
     /// Watches whole objects of a typed kind.
-    pub fn on<T: Watched>(map: MapToKeys<T>) -> Self {
+    pub(crate) fn on<T: Watched>(map: MapToKeys<T>) -> Self {
         let enlist = move |watchlist: &mut Watchlist, row| watchlist.typed::<T>().listen(row, map);
         Self {
             kind: kind_of::<T>(),
@@ -126,7 +129,7 @@ impl Watch {
     }
 
     /// Watches the metadata of a kind. A kind that the server does not serve counts as empty.
-    pub fn metadata(kind: Kind, map: MapToKeys<AnyObject>) -> Self {
+    pub(crate) fn metadata(kind: Kind, map: MapToKeys<AnyObject>) -> Self {
         let enlist = move |watchlist: &mut Watchlist, row| watchlist.metadata(kind).listen(row, map);
         Self {
             kind,

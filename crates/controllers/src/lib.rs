@@ -22,6 +22,7 @@ mod queue;
 mod record;
 mod reflect;
 mod send;
+mod served;
 mod table;
 mod work;
 

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, PartialObjectMeta};
-use kube::runtime::watcher::{self, Event};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tracing::warn;
 

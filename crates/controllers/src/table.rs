@@ -15,17 +15,17 @@ pub(crate) mod namespaces;
 pub(crate) mod statefulset;
 
 /// Gathers what is observed of an object from the caches, and plans. An object that is gone has an empty plan.
-pub type Decide = Box<dyn Fn(&Caches, &Key, Timestamp) -> Plan + Send + Sync>;
+pub(crate) type Decide = Box<dyn Fn(&Caches, &Key, Timestamp) -> Plan + Send + Sync>;
 
 /// One controller.
-pub struct Row {
+pub(crate) struct Row {
     /// The name in the configuration, in events (`source.component`) and as field manager, e.g.
     /// `statefulset-controller`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The kinds it watches. Its plans wait until these have been listed, and until they show its own last writes.
-    pub watches: Vec<Watch>,
+    pub(crate) watches: Vec<Watch>,
     /// Observes and plans.
-    pub decide: Decide,
+    pub(crate) decide: Decide,
 }
 
 /// The rows that the configuration enables.
@@ -34,6 +34,7 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
         statefulset::row(config),
         claims::row(),
         endpoints::row(),
+        endpoints::legacy_row(),
         garbage::row(),
         namespaces::row(),
     ];

@@ -1,14 +1,170 @@
-//! The row of StatefulSets.
+//! The row of StatefulSets: which changes concern a set, and what is observed of it.
 
-use controllers_plan::Plan;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::k8s::api::apps::v1::{ControllerRevision, StatefulSet};
+use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod};
+use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use controllers_plan::statefulset::{self, Gates, Observed, parse_name};
+use controllers_plan::{Key, Kind, Plan, controller_of, is_terminating};
+use jiff::Timestamp;
+use kube::Resource;
 
 use super::Row;
 use crate::Config;
+use crate::cache::{Cache, Change};
+use crate::caches::{Caches, Watch};
+use crate::served::ServedSet;
 
-pub(crate) fn row(_config: &Config) -> Row {
+pub(crate) fn row(config: &Config) -> Row {
+    let gates = config.gates;
     Row {
         name: "statefulset-controller",
-        watches: Vec::new(),
-        decide: Box::new(|_, _, _| Plan::default()),
+        watches: vec![
+            Watch::on::<ServedSet>(of_set),
+            Watch::on::<Pod>(of_pod),
+            Watch::on::<PersistentVolumeClaim>(of_claim),
+            Watch::on::<ControllerRevision>(of_revision),
+        ],
+        decide: Box::new(move |caches, key, now| decide(caches, key, now, gates)),
     }
+}
+
+fn key(namespace: &str, name: &str) -> Key {
+    Key::new(Kind::of::<StatefulSet>(), namespace, name)
+}
+
+fn of_set(_: &Caches, change: &Change<ServedSet>) -> Vec<Key> {
+    let meta = change.latest().meta();
+    vec![key(namespace_of(meta), name_of(meta))]
+}
+
+/// A pod concerns the set that controls it, the one that did, and the one whose name it bears: that one may adopt it,
+/// or has been waiting for the name.
+fn of_pod(caches: &Caches, change: &Change<Pod>) -> Vec<Key> {
+    let mut keys = owners(change);
+    let meta = &change.latest().metadata;
+    if let Some((parent, _)) = parse_name(name_of(meta))
+        && caches.of::<ServedSet>().get(namespace_of(meta), parent).is_some()
+    {
+        keys.push(key(namespace_of(meta), parent));
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// A claim concerns the set that made it when it goes, or when its owners change.
+fn of_claim(caches: &Caches, change: &Change<PersistentVolumeClaim>) -> Vec<Key> {
+    let fate = |claim: &Arc<PersistentVolumeClaim>| {
+        (
+            is_terminating(&claim.metadata),
+            claim.metadata.owner_references.clone().unwrap_or_default(),
+        )
+    };
+    if change.new.is_some() && change.old.as_ref().map(fate) == change.new.as_ref().map(fate) {
+        return Vec::new();
+    }
+    let meta = &change.latest().metadata;
+    let Some((prefix, Some(ordinal))) = parse_name(name_of(meta)) else {
+        return Vec::new();
+    };
+    let sets = caches.of::<ServedSet>().in_namespace(namespace_of(meta));
+    let made_it = |set: &&Arc<ServedSet>| {
+        prefix.ends_with(name_of(set.meta()))
+            && statefulset::claim_names(&set.set, ordinal)
+                .iter()
+                .any(|(_, claim)| claim == name_of(meta))
+    };
+    sets.iter()
+        .filter(made_it)
+        .map(|set| key(namespace_of(meta), name_of(set.meta())))
+        .collect()
+}
+
+/// A revision concerns a set when it goes, when it changes hands, or when it is nobody's. (Those that a set makes
+/// itself tell it nothing new.)
+fn of_revision(caches: &Caches, change: &Change<ControllerRevision>) -> Vec<Key> {
+    let owner = |revision: &Arc<ControllerRevision>| controller_of(&revision.metadata).map(|owner| owner.uid.clone());
+    let (before, after) = (change.old.as_ref().map(owner), change.new.as_ref().map(owner));
+    let is_new_and_owned = change.old.is_none() && after.as_ref().is_some_and(Option::is_some);
+    if is_new_and_owned || (change.new.is_some() && before == after) {
+        return Vec::new();
+    }
+    let meta = &change.latest().metadata;
+    let named = name_of(meta)
+        .rsplit_once('-')
+        .map(|(set, _)| key(namespace_of(meta), set));
+    let mut keys = owners(change);
+    keys.extend(named.filter(|key| caches.of::<ServedSet>().get(&key.namespace, &key.name).is_some()));
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// The sets that control an object before and after a change.
+fn owners<T: Resource<DynamicType = ()>>(change: &Change<T>) -> Vec<Key> {
+    let owner = |object: &Arc<T>| {
+        let meta = object.meta();
+        let owner =
+            controller_of(meta).filter(|owner| owner.kind == "StatefulSet" && owner.api_version == "apps/v1")?;
+        Some(key(namespace_of(meta), &owner.name))
+    };
+    change.states().filter_map(owner).collect()
+}
+
+fn decide(caches: &Caches, key: &Key, now: Timestamp, gates: Gates) -> Plan {
+    let Some(served) = caches.of::<ServedSet>().get(&key.namespace, &key.name) else {
+        return Plan::default();
+    };
+    let pods = in_sight(caches.of::<Pod>(), &served);
+    let mut revisions = in_sight(caches.of::<ControllerRevision>(), &served);
+    let orphans = caches.of::<ControllerRevision>().uncontrolled_in(&key.namespace);
+    revisions.extend(
+        orphans
+            .into_iter()
+            .map(|orphan| (name_of(&orphan.metadata).to_owned(), orphan)),
+    );
+    let claims = claims(caches, &served);
+    let seen = Observed {
+        set: &served.set,
+        template: &served.template,
+        pods: pods.values().map(Arc::as_ref).collect(),
+        claims: claims.iter().map(Arc::as_ref).collect(),
+        revisions: revisions.values().map(Arc::as_ref).collect(),
+        gates,
+    };
+    statefulset::plan(&seen, now)
+}
+
+/// What a set controls, and what bears its name or belongs to nobody.
+fn in_sight<T: Resource<DynamicType = ()>>(cache: &Cache<T>, served: &ServedSet) -> BTreeMap<String, Arc<T>> {
+    let meta = served.meta();
+    let own = cache.controlled_by(meta.uid.as_deref().unwrap_or_default());
+    let namesakes = cache.with_prefix(namespace_of(meta), &format!("{}-", name_of(meta)));
+    let named = |object: Arc<T>| (name_of(object.meta()).to_owned(), object);
+    own.into_iter().chain(namesakes).map(named).collect()
+}
+
+fn claims(caches: &Caches, served: &ServedSet) -> Vec<Arc<PersistentVolumeClaim>> {
+    let spec = served.set.spec.as_ref();
+    let templates = spec
+        .and_then(|spec| spec.volume_claim_templates.as_deref())
+        .unwrap_or_default();
+    let cache = caches.of::<PersistentVolumeClaim>();
+    let (namespace, set) = (namespace_of(served.meta()), name_of(served.meta()));
+    let prefix = |template: &PersistentVolumeClaim| format!("{}-{set}-", name_of(&template.metadata));
+    templates
+        .iter()
+        .flat_map(|template| cache.with_prefix(namespace, &prefix(template)))
+        .collect()
+}
+
+fn namespace_of(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().unwrap_or_default()
+}
+
+fn name_of(meta: &ObjectMeta) -> &str {
+    meta.name.as_deref().unwrap_or_default()
 }
