@@ -8,11 +8,19 @@
 
 mod config;
 mod disk;
+mod cgroup;
+mod namespaces;
+mod network;
 mod process;
+mod rootfs;
+mod spec;
+mod user;
+mod within;
 
 pub mod images;
 pub mod monitor;
 
+pub use network::NetworkError;
 pub use config::{Config, OciRuntime};
 
 use tokio_util::sync::CancellationToken;
