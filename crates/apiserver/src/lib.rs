@@ -1,1 +1,60 @@
 //! The Kubernetes API over HTTP on top of a store.
+//!
+//! One generic path serves every kind of the table in `api::kinds`: what is particular to a kind (defaults, validation,
+//! what a write may touch) is a pure function in `api`; what is particular to a few resources (allocation of service
+//! addresses, binding of pods, streams from a node) has a file of its own here.
+//!
+//! This crate must not know of controllers, schedulers or nodes other than as clients, nor of any store's insides.
+
+mod admission;
+mod authn;
+mod authz;
+mod binding;
+mod body;
+mod bootstrap;
+mod call;
+mod clock;
+mod commit;
+mod compaction;
+mod config;
+mod create;
+mod delete;
+mod deletecollection;
+mod discovery;
+mod dispatch;
+mod event_lease;
+mod events;
+mod eviction;
+mod get;
+mod health;
+mod in_process;
+mod kubelet;
+mod list;
+mod metrics;
+mod names;
+mod negotiate;
+mod openapi;
+mod options;
+mod patch;
+mod path;
+mod query;
+mod respond;
+mod reviews;
+mod scale;
+mod selection;
+mod serve;
+mod server;
+mod service_addresses;
+mod status;
+mod stored;
+mod stream;
+mod table;
+mod update;
+mod user;
+mod watch;
+
+pub use config::Config;
+pub use in_process::{InProcess, in_process};
+pub use serve::serve;
+pub use server::{ApiServer, StartError};
+pub use user::User;

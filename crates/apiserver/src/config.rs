@@ -1,0 +1,46 @@
+//! What the server must be told.
+
+use ipnet::Ipv4Net;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The complete configuration of the API server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where Services get their addresses from; the first one is the API server's own (`default/kubernetes`).
+    pub service_cidr: Ipv4Net,
+    /// The address of the Service `kube-system/kube-dns`, within `service_cidr`.
+    pub dns_ip: Ipv4Addr,
+    /// Where node ports of Services come from.
+    pub node_ports: RangeInclusive<u16>,
+    /// Where pods could reach this server. A loopback address is not published in `default/kubernetes`.
+    pub advertise: SocketAddr,
+    /// The directory of local volumes, the parameter `path` of StorageClass `standard`.
+    pub volumes_path: String,
+    /// How kubelets are called for logs, exec and attach; `None` if there are no nodes to call.
+    pub kubelet_client: Option<Arc<rustls::ClientConfig>>,
+    /// `gitVersion` in `/version`: a semantic version.
+    pub git_version: String,
+    /// How long past states can be read and watched from.
+    pub history: Duration,
+    /// How often a watch without events hears how far it has come.
+    pub bookmark_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
+            dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+            node_ports: 30000..=32767,
+            advertise: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443),
+            volumes_path: "/var/lib/steadfast/volumes".to_owned(),
+            kubelet_client: None,
+            git_version: "v1.36.1+steadfast".to_owned(),
+            history: Duration::from_secs(5 * 60),
+            bookmark_interval: Duration::from_secs(60),
+        }
+    }
+}

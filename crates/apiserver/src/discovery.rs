@@ -1,0 +1,380 @@
+//! Discovery: which groups, versions, resources and verbs are served, in the old form and in the aggregated one.
+
+use crate::negotiate;
+use crate::query::Query;
+use crate::reviews::REVIEWS;
+use crate::status::Outcome;
+use api::kinds::{self, Kind};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use ring::digest;
+use serde_json::{Value, json};
+
+/// The media type of the aggregated documents; clients look for it in the answer.
+pub(crate) const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// One resource or subresource.
+struct Resource {
+    group: &'static str,
+    version: &'static str,
+    /// With its subresource, e.g. `pods/log`.
+    name: String,
+    singular: &'static str,
+    namespaced: bool,
+    kind: &'static str,
+    /// The group and version of the kind, where they are not the resource's own.
+    kind_group: Option<(&'static str, &'static str)>,
+    verbs: &'static [&'static str],
+    short_names: &'static [&'static str],
+    categories: &'static [&'static str],
+    stored: bool,
+}
+
+const PART: &[&str] = &["get", "patch", "update"];
+
+/// (subresource, kind, group and version of the kind, verbs) of pods, beside status.
+type PodPart = (
+    &'static str,
+    &'static str,
+    Option<(&'static str, &'static str)>,
+    &'static [&'static str],
+);
+
+const POD_PARTS: &[PodPart] = &[
+    ("attach", "PodAttachOptions", None, &["create", "get"]),
+    ("binding", "Binding", None, &["create"]),
+    ("eviction", "Eviction", Some(("policy", "v1")), &["create"]),
+    ("exec", "PodExecOptions", None, &["create", "get"]),
+    ("log", "Pod", None, &["get"]),
+];
+
+fn resources() -> Vec<Resource> {
+    let mut resources = vec![Resource {
+        group: "",
+        version: "v1",
+        name: "bindings".to_owned(),
+        singular: "binding",
+        namespaced: true,
+        kind: "Binding",
+        kind_group: None,
+        verbs: &["create"],
+        short_names: &[],
+        categories: &[],
+        stored: false,
+    }];
+    resources.extend(kinds::kinds().iter().flat_map(of_kind));
+    resources.extend(REVIEWS.iter().map(|review| Resource {
+        group: review.group,
+        version: "v1",
+        name: review.plural.to_owned(),
+        singular: review.singular,
+        namespaced: review.namespaced,
+        kind: review.kind,
+        kind_group: None,
+        verbs: &["create"],
+        short_names: &[],
+        categories: &[],
+        stored: false,
+    }));
+    resources
+}
+
+/// A kind's main resource and its subresources.
+fn of_kind(kind: &'static Kind) -> Vec<Resource> {
+    let main = Resource {
+        group: kind.group,
+        version: kind.version,
+        name: kind.plural.to_owned(),
+        singular: kind.singular,
+        namespaced: kind.namespaced,
+        kind: kind.kind,
+        kind_group: None,
+        verbs: kind.verbs(),
+        short_names: kind.short_names,
+        categories: kind.categories,
+        stored: true,
+    };
+    let part = |name: &str, part_kind, kind_group, verbs| Resource {
+        name: format!("{}/{name}", kind.plural),
+        singular: "",
+        kind: part_kind,
+        kind_group,
+        verbs,
+        short_names: &[],
+        categories: &[],
+        stored: false,
+        ..main
+    };
+    let mut parts = Vec::new();
+    if kind.group.is_empty() && kind.kind == "Pod" {
+        parts.extend(
+            POD_PARTS
+                .iter()
+                .map(|(name, kind, group, verbs)| part(name, *kind, *group, *verbs)),
+        );
+    }
+    if kind.group.is_empty() && kind.kind == "Namespace" {
+        parts.push(part("finalize", kind.kind, None, &["update"]));
+    }
+    if kind.has_scale {
+        parts.push(part("scale", "Scale", Some(("autoscaling", "v1")), PART));
+    }
+    if kind.has_status {
+        parts.push(part("status", kind.kind, None, PART));
+    }
+    parts.insert(0, main);
+    parts
+}
+
+/// The served (group, version) pairs, core first, in the order of the table.
+pub(crate) fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for resource in resources() {
+        if !found.contains(&(resource.group, resource.version)) {
+            found.push((resource.group, resource.version));
+        }
+    }
+    found
+}
+
+/// The document at a path of discovery in its old form.
+pub(crate) fn document(path: &str, server_address: &str) -> Option<Value> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["api"] => Some(json!({"kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]})),
+        ["api", version] => resource_list("", version),
+        ["apis"] => Some(group_list()),
+        ["apis", group] => api_group(group).map(|mut group| {
+            group["kind"] = json!("APIGroup");
+            group["apiVersion"] = json!("v1");
+            group
+        }),
+        ["apis", group, version] => resource_list(group, version),
+        _ => None,
+    }
+}
+
+fn group_list() -> Value {
+    let mut names: Vec<&str> = Vec::new();
+    for (group, _) in group_versions() {
+        if !group.is_empty() && !names.contains(&group) {
+            names.push(group);
+        }
+    }
+    let groups: Vec<Value> = names.into_iter().filter_map(api_group).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+fn api_group(name: &str) -> Option<Value> {
+    let versions = group_versions()
+        .into_iter()
+        .filter(|(group, _)| *group == name && !group.is_empty());
+    let versions: Vec<Value> = versions
+        .map(|(group, version)| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    let preferred = versions.first()?.clone();
+    Some(json!({"name": name, "versions": versions, "preferredVersion": preferred}))
+}
+
+fn resource_list(group: &str, version: &str) -> Option<Value> {
+    let mut found: Vec<Resource> = resources()
+        .into_iter()
+        .filter(|resource| resource.group == group && resource.version == version)
+        .collect();
+    if found.is_empty() {
+        return None;
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    let found: Vec<Value> = found.iter().map(Resource::listed).collect();
+    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": found}))
+}
+
+impl Resource {
+    /// As it stands in an `APIResourceList`.
+    fn listed(&self) -> Value {
+        let mut listed = json!({"name": self.name, "singularName": self.singular, "namespaced": self.namespaced,
+            "kind": self.kind, "verbs": self.verbs});
+        if let Some((group, version)) = self.kind_group {
+            listed["group"] = json!(group);
+            listed["version"] = json!(version);
+        }
+        if !self.short_names.is_empty() {
+            listed["shortNames"] = json!(self.short_names);
+        }
+        if !self.categories.is_empty() {
+            listed["categories"] = json!(self.categories);
+        }
+        if self.stored {
+            listed["storageVersionHash"] = json!(self.storage_hash());
+        }
+        listed
+    }
+
+    /// Tells clients when the stored form changes.
+    fn storage_hash(&self) -> String {
+        let identity = format!("{}/{}/{}", self.group, self.version, self.kind);
+        STANDARD.encode(&digest::digest(&digest::SHA256, identity.as_bytes()).as_ref()[..8])
+    }
+
+    /// As it stands in an aggregated document, without subresources.
+    fn aggregated(&self) -> Value {
+        let (group, version) = self.kind_group.unwrap_or(("", ""));
+        let kind = json!({"group": group, "version": version, "kind": self.kind});
+        if let Some((_, subresource)) = self.name.split_once('/') {
+            return json!({"subresource": subresource, "responseKind": kind, "verbs": self.verbs});
+        }
+        let scope = if self.namespaced { "Namespaced" } else { "Cluster" };
+        let mut resource = json!({"resource": self.name, "responseKind": kind, "scope": scope,
+            "singularResource": self.singular, "verbs": self.verbs});
+        if !self.short_names.is_empty() {
+            resource["shortNames"] = json!(self.short_names);
+        }
+        if !self.categories.is_empty() {
+            resource["categories"] = json!(self.categories);
+        }
+        resource
+    }
+}
+
+/// The aggregated document at `/api` (only the core group) or `/apis` (all others).
+pub(crate) fn aggregated(path: &str) -> Option<Value> {
+    let core = match path {
+        "/api" => true,
+        "/apis" => false,
+        _ => return None,
+    };
+    let mut items: Vec<Value> = Vec::new();
+    for (group, version) in group_versions()
+        .into_iter()
+        .filter(|(group, _)| group.is_empty() == core)
+    {
+        let version = json!({"version": version, "resources": aggregated_resources(group, version),
+            "freshness": "Current"});
+        let same = items.iter_mut().find(|item| item["metadata"]["name"] == group && !core);
+        match same.and_then(|item| item["versions"].as_array_mut()) {
+            Some(versions) => versions.push(version),
+            None => {
+                let metadata = if core { json!({}) } else { json!({"name": group}) };
+                items.push(json!({"metadata": metadata, "versions": [version]}));
+            }
+        }
+    }
+    Some(
+        json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}),
+    )
+}
+
+fn aggregated_resources(group: &str, version: &str) -> Vec<Value> {
+    let mut all: Vec<Resource> = resources()
+        .into_iter()
+        .filter(|resource| resource.group == group && resource.version == version)
+        .collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let mains = all.iter().filter(|resource| !resource.name.contains('/'));
+    mains
+        .map(|main| {
+            let mut resource = main.aggregated();
+            let prefix = format!("{}/", main.name);
+            let parts: Vec<Value> = all
+                .iter()
+                .filter(|part| part.name.starts_with(&prefix))
+                .map(Resource::aggregated)
+                .collect();
+            if !parts.is_empty() {
+                resource["subresources"] = json!(parts);
+            }
+            resource
+        })
+        .collect()
+}
+
+/// Whether the client understands the aggregated form.
+pub(crate) fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let accept = headers
+        .get_all(http::header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    accept
+        .flat_map(|value| value.split(','))
+        .map(|clause| clause.replace(' ', ""))
+        .any(|clause| {
+            let has = |parameter: &str| clause.split(';').any(|part| part == parameter);
+            has("application/json") && has("as=APIGroupDiscoveryList") && has("v=v2") && has("g=apidiscovery.k8s.io")
+        })
+}
+
+/// Whether the client takes JSON at all.
+pub(crate) fn check_accept(headers: &HeaderMap, query: &Query) -> Outcome<()> {
+    negotiate::form(headers, query).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_hashes_are_upstreams() {
+        let list = document("/apis/apps/v1", "").unwrap();
+        let resources = list["resources"].as_array().unwrap();
+        let sets = resources
+            .iter()
+            .find(|resource| resource["name"] == "statefulsets")
+            .unwrap();
+        assert_eq!(sets["storageVersionHash"], "H+vl74LkKdo=");
+        assert_eq!(sets["verbs"].as_array().unwrap().len(), 8);
+        let scale = resources
+            .iter()
+            .find(|resource| resource["name"] == "statefulsets/scale")
+            .unwrap();
+        assert_eq!(
+            (&scale["group"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("Scale"))
+        );
+    }
+
+    #[test]
+    fn aggregated_documents_hold_each_group_once_with_subresources() {
+        let core = aggregated("/api").unwrap();
+        assert_eq!(core["items"].as_array().unwrap().len(), 1);
+        let resources = core["items"][0]["versions"][0]["resources"].as_array().unwrap().clone();
+        let pods = resources
+            .iter()
+            .find(|resource| resource["resource"] == "pods")
+            .unwrap();
+        let parts: Vec<&str> = pods["subresources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|part| part["subresource"].as_str().unwrap())
+            .collect();
+        assert_eq!(parts, ["attach", "binding", "eviction", "exec", "log", "status"]);
+        let groups = aggregated("/apis").unwrap();
+        let groups: Vec<&str> = groups["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["metadata"]["name"].as_str().unwrap())
+            .collect();
+        assert!(groups.contains(&"apps"));
+        assert_eq!(
+            groups.len(),
+            groups.iter().collect::<std::collections::BTreeSet<_>>().len()
+        );
+    }
+
+    #[test]
+    fn aggregation_is_asked_for_by_parameters() {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::ACCEPT, AGGREGATED.parse().unwrap());
+        assert!(wants_aggregated(&headers));
+        headers.insert(http::header::ACCEPT, "application/json".parse().unwrap());
+        assert!(!wants_aggregated(&headers));
+    }
+}

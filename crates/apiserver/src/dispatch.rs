@@ -1,0 +1,398 @@
+//! From a request to the function that answers it: identity, rights, form, kind, verb.
+
+use crate::authz::{self, Action};
+use crate::body;
+use crate::call::Call;
+use crate::discovery;
+use crate::kubelet::{log, terminal};
+use crate::negotiate::{self, Form};
+use crate::openapi;
+use crate::options::WriteOptions;
+use crate::path::{self, Path, ResourcePath};
+use crate::query::Query;
+use crate::respond;
+use crate::reviews;
+use crate::serve::Draining;
+use crate::server::Server;
+use crate::status::{self, Outcome, internal, method_not_allowed, timed_out, unauthorized, unknown_resource};
+use crate::update::Part;
+use crate::user::User;
+use crate::{binding, create, delete, deletecollection, eviction, get, health, list, patch, scale, update, watch};
+use api::kinds::{self, Kind};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::{CompressionLayer, Predicate};
+
+/// How long anything but a watch or a stream may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers from this size on are compressed for clients that take it; upstream's figure.
+const COMPRESS_BYTES_MIN: u64 = 128 * 1024;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// The HTTP service of a server.
+pub(crate) fn router(server: Arc<Server>) -> Router {
+    Router::new()
+        .fallback(answer)
+        .with_state(server)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CompressionLayer::new().compress_when(LargeAndWhole))
+}
+
+/// Only answers whose size is known are compressed: a watch must flow.
+#[derive(Clone, Copy, Debug)]
+struct LargeAndWhole;
+
+impl Predicate for LargeAndWhole {
+    fn should_compress<B: http_body::Body>(&self, response: &Response<B>) -> bool {
+        response
+            .body()
+            .size_hint()
+            .exact()
+            .is_some_and(|size| size >= COMPRESS_BYTES_MIN)
+    }
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response<Body> {
+    status::response(&internal(
+        "This request caused apiserver to panic. Look in the logs for details.",
+    ))
+}
+
+async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response<Body> {
+    let started = Instant::now();
+    let audit_id = request.headers().get(AUDIT_ID).cloned();
+    let (verb, resource) = label(&request);
+    let mut response = match route(&server, request).await {
+        Ok(response) => response,
+        Err(status) => status::response(&status),
+    };
+    server
+        .metrics
+        .answered(verb, resource, response.status().as_u16(), started.elapsed());
+    let headers = response.headers_mut();
+    let audit_id = audit_id.or_else(|| HeaderValue::try_from(crate::names::uid()).ok());
+    headers.extend(audit_id.map(|id| (AUDIT_ID, id)));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    }
+    response
+}
+
+/// How a request is counted.
+fn label(request: &Request) -> (&'static str, &'static str) {
+    let resource = match path::parse(request.uri().path()) {
+        Path::Resource(path) => {
+            kinds::by_resource(&path.group, &path.version, &path.resource).map_or("other", |kind| kind.plural)
+        }
+        Path::Document(_) => "",
+    };
+    let is_watch = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("watch=1") || query.contains("watch=true"));
+    let verb = match *request.method() {
+        Method::GET if is_watch => "watch",
+        Method::GET => "get",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "other",
+    };
+    (verb, resource)
+}
+
+async fn route(server: &Arc<Server>, request: Request) -> Outcome<Response<Body>> {
+    let query = Query::of(request.uri())?;
+    let user = request.extensions().get::<User>().cloned();
+    match path::parse(request.uri().path()) {
+        Path::Document(path) => {
+            // The body stays behind: a borrowed one could not cross threads.
+            let (head, _) = request.into_parts();
+            document(server, user, &path, &query, &head).await
+        }
+        Path::Resource(path) => {
+            let user = user.ok_or_else(unauthorized)?;
+            resource(server, user, path, query, request).await
+        }
+    }
+}
+
+/// Everything that is not a resource.
+async fn document(
+    server: &Server,
+    user: Option<User>,
+    path: &str,
+    query: &Query,
+    request: &Parts,
+) -> Outcome<Response<Body>> {
+    let user = match user {
+        None if !authz::is_public(path) => return Err(unauthorized()),
+        user => user.unwrap_or_else(User::anonymous),
+    };
+    let verb = request.method.as_str().to_lowercase();
+    let action = Action {
+        verb,
+        path: Some(path.to_owned()),
+        ..Action::default()
+    };
+    if !authz::allows(&user, &action) {
+        return Err(authz::forbidden(&user, &action));
+    }
+    let headers = &request.headers;
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        return Err(method_not_allowed());
+    }
+    if let Some(response) = health::get(server, path, query).await {
+        return Ok(response);
+    }
+    if path.starts_with("/openapi/")
+        && let Some(response) = openapi::get(&server.documents, path, headers)?
+    {
+        return Ok(response);
+    }
+    match path {
+        "/version" => Ok(json_document(&version(&server.config.git_version))),
+        "/metrics" => {
+            let text = server.metrics.text();
+            Ok(respond::plain(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text,
+            ))
+        }
+        "/" => {
+            let paths = [
+                "/api",
+                "/apis",
+                "/healthz",
+                "/livez",
+                "/metrics",
+                "/openapi/v2",
+                "/openapi/v3",
+                "/readyz",
+                "/version",
+            ];
+            Ok(json_document(&json!({"paths": paths})))
+        }
+        _ => discover(server, path, query, headers),
+    }
+}
+
+fn discover(server: &Server, path: &str, query: &Query, headers: &HeaderMap) -> Outcome<Response<Body>> {
+    if discovery::wants_aggregated(headers) && discovery::aggregated(path).is_some() {
+        let document = server
+            .documents
+            .discovery(path, || discovery::aggregated(path).unwrap_or_default());
+        let mut response = document.respond(headers, discovery::AGGREGATED);
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        return Ok(response);
+    }
+    let served = discovery::document(path, &server.config.advertise.to_string());
+    match served {
+        Some(served) => {
+            discovery::check_accept(headers, query)?;
+            Ok(json_document(&served))
+        }
+        None => Ok(respond::plain(
+            StatusCode::NOT_FOUND,
+            "text/plain; charset=utf-8",
+            "404 page not found\n",
+        )),
+    }
+}
+
+fn json_document(value: &serde_json::Value) -> Response<Body> {
+    respond::plain(StatusCode::OK, "application/json", format!("{value:#}\n"))
+}
+
+fn version(git_version: &str) -> serde_json::Value {
+    let mut parts = git_version.trim_start_matches('v').split('.');
+    let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("36"));
+    json!({
+        "major": major, "minor": minor, "gitVersion": git_version, "gitCommit": "", "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+/// The machine's name as Kubernetes' platforms have it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// What is done to a resource.
+fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Outcome<&'static str> {
+    let single = !path.name.is_empty();
+    Ok(match *method {
+        Method::GET | Method::HEAD if single => "get",
+        Method::GET | Method::HEAD if query.flag("watch").unwrap_or(false) => "watch",
+        Method::GET | Method::HEAD => "list",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if single => "delete",
+        Method::DELETE => "deletecollection",
+        _ => return Err(method_not_allowed()),
+    })
+}
+
+async fn resource(
+    server: &Arc<Server>,
+    user: User,
+    path: ResourcePath,
+    query: Query,
+    request: Request,
+) -> Outcome<Response<Body>> {
+    let verb = verb(request.method(), &path, &query)?;
+    let action = Action {
+        verb: verb.to_owned(),
+        group: path.group.clone(),
+        resource: path.resource.clone(),
+        subresource: path.subresource.clone(),
+        namespace: path.namespace.clone(),
+        name: path.name.clone(),
+        path: None,
+    };
+    if !authz::allows(&user, &action) {
+        return Err(authz::forbidden(&user, &action));
+    }
+    let options = match verb {
+        "create" => "CreateOptions",
+        "patch" => "PatchOptions",
+        _ => "UpdateOptions",
+    };
+    let is_read = matches!(verb, "get" | "list" | "watch" | "delete" | "deletecollection");
+    let write = if is_read {
+        WriteOptions::of(options, &Query::default())
+    } else {
+        WriteOptions::of(options, &query)
+    }?;
+    let headers = request.headers().clone();
+    let names = [path.namespace.clone(), path.name.clone(), path.subresource.clone()];
+    if let Some(review) = reviews::by_resource(&path.group, &path.version, &path.resource) {
+        if verb != "create" || !path.name.is_empty() {
+            return Err(method_not_allowed());
+        }
+        let form = negotiate::form(&headers, &query)?;
+        let call = Call::new(pods(), names, user, query, headers, form, write);
+        return reviews::answer(review, &call, body::read(request.into_body()).await?);
+    }
+    let is_bindings = path.group.is_empty() && path.resource == "bindings";
+    let kind = if is_bindings {
+        Some(pods())
+    } else {
+        kinds::by_resource(&path.group, &path.version, &path.resource)
+    };
+    let kind = kind.ok_or_else(unknown_resource)?;
+    check_scope(kind, &path, verb)?;
+    let streams = kind == pods() && matches!(path.subresource.as_str(), "log" | "exec" | "attach");
+    // Streams are not JSON, whatever the client says it takes.
+    let form = if streams {
+        Form::JSON
+    } else {
+        negotiate::form(&headers, &query)?
+    };
+    let mut call = Call::new(kind, names, user, query, headers, form, write);
+    if is_bindings {
+        call.subresource = "binding".to_owned();
+    }
+    if streams {
+        return stream(server, &call, verb, request).await;
+    }
+    if verb == "watch" {
+        let draining = request.extensions().get::<Draining>().cloned();
+        return watch::watch(server, &call, draining).await;
+    }
+    let served = serve(server, &mut call, verb, request.into_body());
+    tokio::time::timeout(REQUEST_TIMEOUT, served)
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))
+}
+
+fn pods() -> &'static Kind {
+    crate::admission::kind("", "pods")
+}
+
+/// Objects of a namespace are written through it; only lists and watches may look at all namespaces.
+fn check_scope(kind: &Kind, path: &ResourcePath, verb: &str) -> Outcome<()> {
+    let needs_namespace = kind.namespaced && path.namespace.is_empty();
+    if !kind.namespaced && !path.namespace.is_empty() {
+        return Err(unknown_resource());
+    }
+    if needs_namespace && !path.name.is_empty() {
+        return Err(unknown_resource());
+    }
+    if needs_namespace && !matches!(verb, "list" | "watch") {
+        return Err(method_not_allowed());
+    }
+    Ok(())
+}
+
+async fn serve(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) -> Outcome<Response<Body>> {
+    match call.subresource.as_str() {
+        "" => main(server, call, verb, body).await,
+        "status" if call.kind.has_status => match verb {
+            "get" => get::get(server, call).await,
+            "update" => update::put(server, call, Part::Status, body::read(body).await?).await,
+            "patch" => patch::patch(server, call, Part::Status, body::read(body).await?).await,
+            _ => Err(method_not_allowed()),
+        },
+        "scale" if call.kind.has_scale => match verb {
+            "get" => scale::get(server, call).await,
+            "update" => scale::put(server, call, body::read(body).await?).await,
+            "patch" => scale::patch(server, call, body::read(body).await?).await,
+            _ => Err(method_not_allowed()),
+        },
+        "binding" if call.kind == pods() => match verb {
+            "create" => binding::bind(server, call, body::read(body).await?).await,
+            _ => Err(method_not_allowed()),
+        },
+        "eviction" if call.kind == pods() => match verb {
+            "create" => eviction::evict(server, call, body::read(body).await?).await,
+            _ => Err(method_not_allowed()),
+        },
+        "finalize" if call.kind.group.is_empty() && call.kind.kind == "Namespace" => match verb {
+            "update" => update::put(server, call, Part::Finalizers, body::read(body).await?).await,
+            _ => Err(method_not_allowed()),
+        },
+        _ => Err(unknown_resource()),
+    }
+}
+
+async fn main(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) -> Outcome<Response<Body>> {
+    match verb {
+        "get" => get::get(server, call).await,
+        "list" => list::list(server, call).await,
+        "create" if call.name.is_empty() => create::create(server, call, body::read(body).await?).await,
+        "update" if !call.name.is_empty() => update::put(server, call, Part::Main, body::read(body).await?).await,
+        "patch" if !call.name.is_empty() => patch::patch(server, call, Part::Main, body::read(body).await?).await,
+        "delete" => delete::delete(server, call, body::read(body).await?).await,
+        "deletecollection" => deletecollection::delete_collection(server, call, body::read(body).await?).await,
+        _ => Err(method_not_allowed()),
+    }
+}
+
+/// What flows between a client and a container.
+async fn stream(server: &Arc<Server>, call: &Call, verb: &str, request: Request) -> Outcome<Response<Body>> {
+    match (call.subresource.as_str(), verb) {
+        ("log", "get") => log::get(server, call).await,
+        ("exec" | "attach", "get" | "create") => terminal::open(server, call, request).await,
+        _ => Err(method_not_allowed()),
+    }
+}

@@ -1,0 +1,133 @@
+//! Answers: an object or a list in the form agreed on.
+
+use crate::call::Call;
+use crate::negotiate::{Form, Format, View};
+use crate::status::{Outcome, internal};
+use crate::stored::Stored;
+use crate::table;
+use api::kinds::Kind;
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+/// Objects of one kind as they are listed.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) items: Vec<Stored>,
+    /// `metadata` of the list.
+    pub(crate) metadata: Value,
+}
+
+/// Answers with one object.
+pub(crate) fn object(call: &Call, code: StatusCode, stored: &Stored) -> Outcome<Response<Body>> {
+    let kind = call.kind;
+    let body = match call.form.view {
+        View::Whole if call.form.is_ready_made() => {
+            let mut out = Vec::with_capacity(stored.value.len() + 128);
+            stored.write_alone(kind, &mut out);
+            out.push(b'\n');
+            out
+        }
+        View::Whole => text(call.form, &stored.object(kind)?)?,
+        View::Metadata => text(call.form, &table::partial(stored.metadata()))?,
+        View::Table(include) => {
+            let metadata = json!({"resourceVersion": stored.revision.to_string()});
+            text(
+                call.form,
+                &table::table(kind, std::iter::once(stored), include, metadata, true)?,
+            )?
+        }
+    };
+    Ok(finish(call, code, body))
+}
+
+/// Answers with an object that is of no served kind (a review, a scale, a `Status`).
+pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Outcome<Response<Body>> {
+    if call.form.view != View::Whole {
+        return Err(crate::status::not_acceptable());
+    }
+    Ok(finish(call, code, text(call.form, value)?))
+}
+
+/// Answers with a list.
+pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>> {
+    let kind = call.kind;
+    let body = match call.form.view {
+        View::Whole if call.form.is_ready_made() => ready_made_list(kind, listing),
+        View::Whole => {
+            let list: Value = serde_json::from_slice(&ready_made_list(kind, listing))
+                .map_err(|error| internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
+            text(call.form, &list)?
+        }
+        View::Metadata => {
+            let items: Vec<Value> = listing
+                .items
+                .iter()
+                .map(|item| table::partial(item.metadata()))
+                .collect();
+            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                "metadata": listing.metadata, "items": items});
+            text(call.form, &list)?
+        }
+        View::Table(include) => {
+            let metadata = listing.metadata.clone();
+            text(
+                call.form,
+                &table::table(kind, listing.items.iter(), include, metadata, true)?,
+            )?
+        }
+    };
+    Ok(finish(call, StatusCode::OK, body))
+}
+
+fn ready_made_list(kind: &'static Kind, listing: &Listing) -> Vec<u8> {
+    let size: usize = listing.items.iter().map(|item| item.value.len() + 40).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    let head = format!(
+        r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
+        kind.kind,
+        kind.api_version(),
+        listing.metadata
+    );
+    out.extend_from_slice(head.as_bytes());
+    for (index, item) in listing.items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        item.write_item(kind, &mut out);
+    }
+    out.extend_from_slice(b"]}\n");
+    out
+}
+
+fn text(form: Form, value: &Value) -> Outcome<Vec<u8>> {
+    match form.format {
+        Format::Yaml => {
+            let text = serde_saphyr::to_string(value);
+            text.map(String::into_bytes)
+                .map_err(|error| internal(format!("the answer has no YAML form: {error}")))
+        }
+        Format::Json if form.pretty => Ok(format!("{value:#}\n").into_bytes()),
+        Format::Json => Ok(format!("{value}\n").into_bytes()),
+    }
+}
+
+fn finish(call: &Call, code: StatusCode, body: Vec<u8>) -> Response<Body> {
+    let content_type = match call.form.format {
+        Format::Json => "application/json",
+        Format::Yaml => "application/yaml",
+    };
+    let mut response = plain(code, content_type, body);
+    call.put_warnings(&mut response);
+    response
+}
+
+/// An answer of any type.
+pub(crate) fn plain(code: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = code;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,86 @@
+//! The server: its store, its configuration, and what all requests share.
+
+use crate::bootstrap;
+use crate::compaction;
+use crate::config::Config;
+use crate::dispatch;
+use crate::event_lease::EventLease;
+use crate::metrics::Metrics;
+use crate::openapi::Documents;
+use crate::stream::Encodings;
+use api::error::Status;
+use std::sync::{Arc, Mutex};
+use store::Store;
+use tokio::task::JoinSet;
+
+/// The Kubernetes API on top of a store. Dropping it and its routers ends its background work.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    server: Arc<Server>,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The objects that every cluster has cannot be made.
+    #[error("the objects that every cluster has cannot be made: {}", .0.message)]
+    Bootstrap(Box<Status>),
+}
+
+impl ApiServer {
+    /// Makes a server; creates the objects that every cluster has, where they are absent.
+    ///
+    /// # Errors
+    /// When the store fails or holds objects that contradict the configuration.
+    pub async fn new(store: Arc<dyn Store>, config: Config) -> Result<Self, StartError> {
+        let server = Arc::new(Server {
+            store,
+            config,
+            encodings: Encodings::default(),
+            event_lease: EventLease::default(),
+            documents: Documents::default(),
+            metrics: Metrics::default(),
+            tasks: Mutex::default(),
+        });
+        bootstrap::run(&server).await.map_err(StartError::Bootstrap)?;
+        let compaction = compaction::run(Arc::downgrade(&server), server.config.history);
+        server.spawn(compaction);
+        Ok(Self { server })
+    }
+
+    /// The HTTP service. It expects a [`crate::User`] in each request's extensions; without one the request is
+    /// anonymous.
+    pub fn router(&self) -> axum::Router {
+        dispatch::router(self.server.clone())
+    }
+}
+
+/// What all requests share.
+pub(crate) struct Server {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) config: Config,
+    pub(crate) encodings: Encodings,
+    pub(crate) event_lease: EventLease,
+    pub(crate) documents: Documents,
+    pub(crate) metrics: Metrics,
+    /// Background work; ends with the server.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Server {
+    /// Runs a task that may live as long as the server.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().expect("nothing panics while it holds the tasks");
+        // Those that have ended are let go of.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

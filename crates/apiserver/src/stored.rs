@@ -1,0 +1,202 @@
+//! The form in which objects are stored: the JSON they are served as, minus what the request's path already says.
+//!
+//! A stored value is `{"metadata":{…},…}` without `kind`, `apiVersion` and `metadata.resourceVersion`, so serving an
+//! object is a copy between a ready head and the value's own bytes; no object is parsed to be read.
+
+use crate::events;
+use crate::status::{Outcome, internal};
+use api::kinds::Kind;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use store::{KeyValue, Revision};
+
+/// What every stored value starts with.
+const OPENING: &[u8] = b"{\"metadata\":{";
+
+/// An object as it was written: its bytes and the revision that clients see as `resourceVersion`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) value: Bytes,
+    /// 0 for an object that was not stored (dry run): it shows no `resourceVersion`.
+    pub(crate) revision: Revision,
+}
+
+impl From<&KeyValue> for Stored {
+    fn from(kv: &KeyValue) -> Self {
+        Self {
+            value: kv.value.clone(),
+            revision: kv.mod_revision,
+        }
+    }
+}
+
+impl Stored {
+    /// Makes the stored form of a whole object of a kind.
+    pub(crate) fn encode(kind: &'static Kind, object: &Value) -> Bytes {
+        if kind.storage_kind() == kind {
+            plain(object)
+        } else {
+            plain(&events::to_core(object))
+        }
+    }
+
+    /// The whole object, as clients of the kind see it.
+    pub(crate) fn object(&self, kind: &'static Kind) -> Outcome<Value> {
+        let mut object: Value = serde_json::from_slice(&self.value)
+            .map_err(|error| internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
+        if kind.storage_kind() != kind {
+            object = events::from_core(&object);
+        }
+        object["kind"] = Value::from(kind.kind);
+        object["apiVersion"] = Value::from(kind.api_version());
+        if self.revision > 0 {
+            object["metadata"]["resourceVersion"] = Value::from(self.revision.to_string());
+        }
+        Ok(object)
+    }
+
+    /// Appends the object's JSON as it stands alone (with `kind` and `apiVersion`).
+    pub(crate) fn write_alone(&self, kind: &'static Kind, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"kind\":\"");
+        out.extend_from_slice(kind.kind.as_bytes());
+        out.extend_from_slice(b"\",\"apiVersion\":\"");
+        out.extend_from_slice(kind.api_version().as_bytes());
+        out.extend_from_slice(b"\",");
+        self.write_from_metadata(kind, out);
+    }
+
+    /// Appends the object's JSON as it stands in a list of its kind.
+    pub(crate) fn write_item(&self, kind: &'static Kind, out: &mut Vec<u8>) {
+        out.push(b'{');
+        self.write_from_metadata(kind, out);
+    }
+
+    fn write_from_metadata(&self, kind: &'static Kind, out: &mut Vec<u8>) {
+        let value = if kind.storage_kind() == kind {
+            self.value.clone()
+        } else {
+            served_elsewhere(&self.value)
+        };
+        out.extend_from_slice(&OPENING[1..]);
+        if self.revision > 0 {
+            out.extend_from_slice(b"\"resourceVersion\":\"");
+            out.extend_from_slice(self.revision.to_string().as_bytes());
+            out.push(b'"');
+            // Metadata of a stored object is never empty: it has at least a name.
+            out.push(b',');
+        }
+        out.extend_from_slice(value.get(OPENING.len()..).unwrap_or(b"}}"));
+    }
+
+    /// Only `metadata`, with its `resourceVersion`; the rest is skipped.
+    pub(crate) fn metadata(&self) -> Value {
+        #[derive(serde::Deserialize)]
+        struct Head {
+            metadata: Value,
+        }
+        let mut metadata =
+            serde_json::from_slice(&self.value).map_or_else(|_| Value::Object(Map::new()), |head: Head| head.metadata);
+        if self.revision > 0 {
+            metadata["resourceVersion"] = Value::from(self.revision.to_string());
+        }
+        metadata
+    }
+
+    /// `metadata.labels` (null if there are none); the rest is skipped.
+    pub(crate) fn labels(&self) -> Value {
+        #[derive(serde::Deserialize)]
+        struct Head {
+            metadata: Metadata,
+        }
+        #[derive(serde::Deserialize)]
+        struct Metadata {
+            #[serde(default)]
+            labels: Value,
+        }
+        serde_json::from_slice(&self.value).map_or(Value::Null, |head: Head| head.metadata.labels)
+    }
+}
+
+fn served_elsewhere(value: &Bytes) -> Bytes {
+    let object: Value = serde_json::from_slice(value).unwrap_or_default();
+    plain(&events::from_core(&object))
+}
+
+/// Encodes an object with `metadata` in front and without the parts that the path and the store know.
+fn plain(object: &Value) -> Bytes {
+    let empty = Map::new();
+    let fields = object.as_object().unwrap_or(&empty);
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(OPENING);
+    let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    write_fields(metadata.iter().filter(|(key, _)| *key != "resourceVersion"), &mut out);
+    out.push(b'}');
+    let rest = fields
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "kind" | "apiVersion"));
+    let mut rest = rest.peekable();
+    if rest.peek().is_some() {
+        out.push(b',');
+    }
+    write_fields(rest, &mut out);
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn write_fields<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut Vec<u8>) {
+    for (index, (key, value)) in fields.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(Value::from(key.as_str()).to_string().as_bytes());
+        out.push(b':');
+        serde_json::to_writer(&mut *out, value).expect("a JSON value can be written to memory");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config_map() -> &'static Kind {
+        api::kinds::by_resource("", "v1", "configmaps").unwrap()
+    }
+
+    #[test]
+    fn serving_is_a_copy_between_head_and_value() {
+        let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"k": "v"},
+            "metadata": {"name": "a", "uid": "u", "resourceVersion": "3", "labels": {"x": "y"}}});
+        let value = Stored::encode(config_map(), &object);
+        assert!(value.starts_with(OPENING));
+        assert!(!value.windows(8).any(|part| part == b"resource"));
+        let stored = Stored { value, revision: 7 };
+        let mut expected = object;
+        expected["metadata"]["resourceVersion"] = json!("7");
+        let mut alone = Vec::new();
+        stored.write_alone(config_map(), &mut alone);
+        assert_eq!(serde_json::from_slice::<Value>(&alone).unwrap(), expected);
+        assert_eq!(stored.object(config_map()).unwrap(), expected);
+        assert_eq!(stored.labels(), json!({"x": "y"}));
+        assert_eq!(stored.metadata()["resourceVersion"], "7");
+        let mut item = Vec::new();
+        stored.write_item(config_map(), &mut item);
+        let item: Value = serde_json::from_slice(&item).unwrap();
+        assert_eq!(item["data"], expected["data"]);
+        assert!(item.get("kind").is_none());
+    }
+
+    #[test]
+    fn an_object_that_was_not_stored_shows_no_resource_version() {
+        let stored = Stored {
+            value: Stored::encode(config_map(), &json!({"metadata": {"name": "a"}})),
+            revision: 0,
+        };
+        let mut alone = Vec::new();
+        stored.write_alone(config_map(), &mut alone);
+        assert_eq!(
+            String::from_utf8(alone).unwrap(),
+            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}"#
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Watch events as bytes: each change is looked at once and encoded once, however many watch it.
+
+use crate::negotiate::{Form, View};
+use crate::selection::Selection;
+use crate::status::Outcome;
+use crate::stored::Stored;
+use crate::table;
+use api::kinds::Kind;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock};
+use store::{Event, Revision};
+
+/// How many changes are remembered with their encodings; watchers of one kind are seldom further apart.
+const REMEMBERED_MAX: usize = 512;
+
+/// What happened to an object, as one watcher sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Happened {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl Happened {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// One change of one object, with what watchers need of it, made when the first of them asks.
+#[derive(Debug)]
+pub(crate) struct Change {
+    kind: &'static Kind,
+    event: Arc<Event>,
+    current: OnceLock<Value>,
+    previous: OnceLock<Value>,
+    added: OnceLock<Bytes>,
+    modified: OnceLock<Bytes>,
+    deleted: OnceLock<Bytes>,
+}
+
+impl Change {
+    fn new(kind: &'static Kind, event: Arc<Event>) -> Self {
+        Self {
+            kind,
+            event,
+            current: OnceLock::new(),
+            previous: OnceLock::new(),
+            added: OnceLock::new(),
+            modified: OnceLock::new(),
+            deleted: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        match &*self.event {
+            Event::Put { kv, .. } => &kv.key,
+            Event::Delete { previous, .. } => &previous.key,
+        }
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        match &*self.event {
+            Event::Put { kv, .. } => kv.mod_revision,
+            Event::Delete { revision, .. } => *revision,
+        }
+    }
+
+    /// What the change means to somebody who sees only selected objects.
+    pub(crate) fn seen_by(&self, selection: &Selection) -> Option<Happened> {
+        let everything = selection.is_everything();
+        let is = self
+            .now()
+            .is_some_and(|now| everything || selection.selects_object(self.parsed(&self.current, &now)));
+        let was = self
+            .before()
+            .is_some_and(|old| everything || selection.selects_object(self.parsed(&self.previous, &old)));
+        match (was, is) {
+            (false, true) => Some(Happened::Added),
+            (true, true) => Some(Happened::Modified),
+            (true, false) => Some(Happened::Deleted),
+            (false, false) => None,
+        }
+    }
+
+    fn parsed<'a>(&self, place: &'a OnceLock<Value>, stored: &Stored) -> &'a Value {
+        place.get_or_init(|| stored.object(self.kind).unwrap_or_default())
+    }
+
+    fn now(&self) -> Option<Stored> {
+        match &*self.event {
+            Event::Put { kv, .. } => Some(Stored::from(kv)),
+            Event::Delete { .. } => None,
+        }
+    }
+
+    fn before(&self) -> Option<Stored> {
+        let previous = match &*self.event {
+            Event::Put { previous, .. } => previous.as_ref(),
+            Event::Delete { previous, .. } => Some(previous),
+        };
+        previous.map(Stored::from)
+    }
+
+    /// The object that the event carries: the new state, or the last one with the revision of its end.
+    fn shown(&self, happened: Happened) -> Option<Stored> {
+        match happened {
+            Happened::Added | Happened::Modified => self.now(),
+            Happened::Deleted => self.before().map(|old| Stored {
+                revision: self.revision(),
+                ..old
+            }),
+        }
+    }
+
+    /// The event on the wire.
+    pub(crate) fn encoded(&self, happened: Happened, form: Form, first: bool) -> Outcome<Bytes> {
+        let place = match happened {
+            Happened::Added => &self.added,
+            Happened::Modified => &self.modified,
+            Happened::Deleted => &self.deleted,
+        };
+        let Some(stored) = self.shown(happened) else {
+            return Ok(Bytes::new());
+        };
+        if form.view != View::Whole {
+            return encode(self.kind, happened, &stored, form, first);
+        }
+        Ok(place.get_or_init(|| whole(self.kind, happened, &stored)).clone())
+    }
+}
+
+/// The event of an object on the wire, in the form the watcher asked for. Tables name their columns in the first only.
+pub(crate) fn encode(
+    kind: &'static Kind,
+    happened: Happened,
+    stored: &Stored,
+    form: Form,
+    first: bool,
+) -> Outcome<Bytes> {
+    let object = match form.view {
+        View::Whole => return Ok(whole(kind, happened, stored)),
+        View::Metadata => table::partial(stored.metadata()),
+        View::Table(include) => {
+            let metadata = json!({"resourceVersion": stored.revision.to_string()});
+            table::table(kind, std::iter::once(stored), include, metadata, first)?
+        }
+    };
+    Ok(line(happened.name(), &object))
+}
+
+fn whole(kind: &'static Kind, happened: Happened, stored: &Stored) -> Bytes {
+    let mut out = Vec::with_capacity(stored.value.len() + 160);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(happened.name().as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    stored.write_alone(kind, &mut out);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
+/// An event that carries no object of the kind: a bookmark or an error.
+pub(crate) fn line(event_type: &str, object: &Value) -> Bytes {
+    Bytes::from(format!("{{\"type\":\"{event_type}\",\"object\":{object}}}\n"))
+}
+
+/// A bookmark at a revision.
+pub(crate) fn bookmark(kind: &Kind, form: Form, revision: Revision, initial_events_end: bool) -> Bytes {
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if initial_events_end {
+        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    let object = match form.view {
+        View::Whole => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
+        View::Metadata => table::partial(metadata),
+        View::Table(_) => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": null,
+            "metadata": {"resourceVersion": revision.to_string()},
+            "rows": [{"cells": null, "object": table::partial(metadata)}]}),
+    };
+    line("BOOKMARK", &object)
+}
+
+/// The latest changes with their encodings, found again by the identity of the store's event.
+#[derive(Debug, Default)]
+pub(crate) struct Encodings {
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    by_event: HashMap<(usize, usize), Arc<Change>>,
+    order: VecDeque<(usize, usize)>,
+}
+
+impl Encodings {
+    /// The change that an event of the store makes to a kind.
+    pub(crate) fn of(&self, kind: &'static Kind, event: &Arc<Event>) -> Arc<Change> {
+        // A remembered change holds the event, so the address of the event cannot come to mean another one meanwhile.
+        let id = (std::ptr::from_ref(kind).addr(), Arc::as_ptr(event).addr());
+        let mut remembered = self
+            .remembered
+            .lock()
+            .expect("nothing panics while it holds the encodings");
+        if let Some(change) = remembered.by_event.get(&id) {
+            return change.clone();
+        }
+        let change = Arc::new(Change::new(kind, event.clone()));
+        remembered.by_event.insert(id, change.clone());
+        remembered.order.push_back(id);
+        if remembered.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = remembered.order.pop_front()
+        {
+            remembered.by_event.remove(&oldest);
+        }
+        change
+    }
+}

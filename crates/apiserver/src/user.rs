@@ -1,0 +1,36 @@
+//! Who makes a request.
+
+use std::collections::BTreeMap;
+
+/// An authenticated user, put into the extensions of a request by whoever checked the identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// The user's name, e.g. `system:node:vm`.
+    pub name: String,
+    /// The user's id; may be empty.
+    pub uid: String,
+    /// The groups the user is in, e.g. `system:masters`.
+    pub groups: Vec<String>,
+    /// Whatever else is known.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// A user known by name and groups only.
+    pub fn new(name: impl Into<String>, groups: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            name: name.into(),
+            groups: groups.into_iter().map(Into::into).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The user of a request that carries no identity.
+    pub(crate) fn anonymous() -> Self {
+        Self::new("system:anonymous", ["system:unauthenticated"])
+    }
+
+    pub(crate) fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own == group)
+    }
+}
