@@ -20,7 +20,7 @@ async fn commit(store: &EmbeddedStore, ops: Vec<Op>) -> u64 {
             ops,
         })
         .await
-        .unwrap()
+        .expect("the store is open")
     {
         TxnResponse::Committed { revision } => revision,
         TxnResponse::Conflict { .. } => unreachable!("there are no conditions"),
@@ -34,7 +34,7 @@ async fn all(store: &EmbeddedStore) -> Vec<KeyValue> {
         revision: None,
         limit: 0,
     };
-    store.range(request).await.unwrap().kvs
+    store.range(request).await.expect("the store is open").kvs
 }
 
 #[tokio::test]

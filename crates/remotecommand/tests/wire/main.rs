@@ -1,0 +1,5 @@
+//! Commands over both wires: between our own ends, through a proxy, and with real kubectl.
+
+mod between_us;
+mod serving;
+mod with_kubectl;
