@@ -12,7 +12,7 @@ mod queue;
 
 use crate::committer::{Command, Committer};
 use async_trait::async_trait;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,14 @@ use store::index::Index;
 use store::{Error, LeaseId, RangeRequest, RangeResponse, Revision, Store, Txn, TxnResponse, Watch};
 use tokio::sync::oneshot;
 
-/// The file inside the store's folder.
+/// The database inside the store's folder.
 const FILE_NAME: &str = "store.redb";
+
+/// The database while it is made: one that power failed on is not readable, and holds nothing.
+const NEW_FILE_NAME: &str = "store.redb.new";
+
+/// Locked by the process that uses the folder.
+const LOCK_NAME: &str = "lock";
 
 /// Pages that redb keeps in memory. All reads go to the index, so this only saves writers from reading back.
 const CACHE_BYTES: usize = 8 << 20;
@@ -31,11 +37,11 @@ const CACHE_BYTES: usize = 8 << 20;
 /// Why the file could not be opened; the source of a [`store::Error::Storage`].
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process (or another part of this one) uses the file.
-    #[error("{} is in use by another process", path.display())]
+    /// Another process (or another part of this one) uses the folder.
+    #[error("{} is in use by another process", dir.display())]
     InUse {
-        /// The file.
-        path: PathBuf,
+        /// The folder.
+        dir: PathBuf,
     },
     /// The folder or file cannot be made or opened.
     #[error("cannot open {}", path.display())]
@@ -68,30 +74,28 @@ pub enum OpenError {
 pub struct EmbeddedStore {
     index: Arc<Index>,
     committer: Committer,
+    /// Dropped after the committer, which still writes.
+    _lock: Option<File>,
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, or makes a new one. Both are readable by their owner only.
+    /// Opens the store in `dir`, or makes a new one. Its files are readable by their owner only.
     ///
     /// # Errors
     /// [`Error::Storage`] with an [`OpenError`] if the folder cannot be used, or is used by another process.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| failed(dir, source))?;
+        let lock = lock(dir).map_err(storage)?;
         let path = dir.join(FILE_NAME);
-        let file = open_file(dir, &path).map_err(storage)?;
-        let mut builder = redb::Builder::new();
-        let note = path.clone();
-        builder.set_cache_size(CACHE_BYTES);
-        builder.set_repair_callback(move |_| tracing::debug!(path = %note.display(), "checking after a hard stop"));
-        let backend = redb::backends::FileBackend::new(file);
-        let database = backend.and_then(|backend| builder.create_with_backend(backend));
-        let database = database.map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => storage(OpenError::InUse { path }),
-            error => storage(OpenError::Read {
-                path,
-                source: error.into(),
-            }),
-        })?;
-        Self::start(database)
+        let exists = path.try_exists().map_err(|source| failed(&path, source))?;
+        if !exists {
+            create(dir, &path)?;
+        }
+        Self::start(open_file(&path)?, Some(lock))
     }
 
     /// Opens the store on a medium of the caller, such as one that breaks on purpose.
@@ -101,13 +105,17 @@ impl EmbeddedStore {
     pub fn open_backend(backend: impl redb::StorageBackend) -> Result<Self, Error> {
         let mut builder = redb::Builder::new();
         let database = builder.set_cache_size(CACHE_BYTES).create_with_backend(backend);
-        Self::start(database.map_err(|error| storage(redb::Error::from(error)))?)
+        Self::start(database.map_err(|error| storage(redb::Error::from(error)))?, None)
     }
 
-    fn start(database: redb::Database) -> Result<Self, Error> {
+    fn start(database: redb::Database, lock: Option<File>) -> Result<Self, Error> {
         let index = Index::new(layout::load(&database)?);
         let committer = Committer::start(index.clone(), database).map_err(storage)?;
-        Ok(Self { index, committer })
+        Ok(Self {
+            index,
+            committer,
+            _lock: lock,
+        })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
@@ -117,28 +125,68 @@ impl EmbeddedStore {
     }
 }
 
-/// Makes and opens the file, so that it will still be there after a loss of power.
-fn open_file(dir: &Path, path: &Path) -> Result<File, OpenError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| OpenError::Open { path, source }
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(failed(dir))?;
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create(true)
+/// Makes sure that nobody else uses the folder.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK_NAME);
+    let file = options().truncate(false).open(&path);
+    let file = file.map_err(|source| OpenError::Open {
+        path: path.clone(),
+        source,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(OpenError::Open { path, source }),
+    }
+}
+
+/// Makes a database that is there completely or not at all, whenever power fails.
+fn create(dir: &Path, path: &Path) -> Result<(), Error> {
+    let new = dir.join(NEW_FILE_NAME);
+    options()
+        .truncate(true)
+        .open(&new)
+        .map_err(|source| failed(&new, source))?;
+    let database = open_file(&new)?;
+    layout::load(&database)?;
+    // Closing syncs.
+    drop(database);
+    std::fs::rename(&new, path).map_err(|source| failed(path, source))?;
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|source| failed(dir, source))
+}
+
+fn open_file(path: &Path) -> Result<redb::Database, Error> {
+    let file = options()
         .truncate(false)
-        .mode(0o600)
-        .open(path);
-    let file = file.map_err(failed(path))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir))?;
-    Ok(file)
+        .open(path)
+        .map_err(|source| failed(path, source))?;
+    let note = path.to_owned();
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.set_repair_callback(move |_| tracing::debug!(path = %note.display(), "checking after a hard stop"));
+    let backend = redb::backends::FileBackend::new(file);
+    let database = backend.and_then(|backend| builder.create_with_backend(backend));
+    database.map_err(|error| {
+        storage(OpenError::Read {
+            path: path.to_owned(),
+            source: error.into(),
+        })
+    })
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    storage(OpenError::Open {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn storage(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -96,10 +96,28 @@ async fn second_opening_is_refused_clearly() {
         panic!("it is in use")
     };
     assert!(matches!(error.downcast_ref(), Some(OpenError::InUse { .. })));
-    assert!(
-        error.to_string().ends_with("store.redb is in use by another process"),
-        "{error}"
-    );
+    let expected = format!("{} is in use by another process", dir.path().display());
+    assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn half_made_database_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("store.redb.new"), [1; 10_000]).unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    commit(&store, vec![put("/a", "1", None)]).await;
+}
+
+#[tokio::test]
+async fn foreign_file_is_refused_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    std::fs::write(&path, [1; 10_000]).unwrap();
+    let Err(Error::Storage(error)) = EmbeddedStore::open(dir.path()) else {
+        panic!("it is no database")
+    };
+    assert!(matches!(error.downcast_ref(), Some(OpenError::Read { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), [1; 10_000]);
 }
 
 #[tokio::test]
