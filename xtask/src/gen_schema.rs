@@ -4,7 +4,7 @@
 //! The format is explained where it is read, in `crates/api/src/schema/table.rs`.
 
 use anyhow::{Context, bail, ensure};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -51,9 +51,43 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     std::fs::write(root.join("crates/api/src/schema/table.txt"), table).context("write the table")
 }
 
+/// Types that we serve and whose document was not among those recorded; from the published API reference.
+fn unrecorded() -> [(String, Value); 2] {
+    let reference = |name: &str| json!({"allOf": [{"$ref": format!("#/components/schemas/{name}")}], "default": {}});
+    let kind = |kind: &str| json!([{"group": "scheduling.k8s.io", "kind": kind, "version": "v1"}]);
+    let class = json!({
+        "type": "object",
+        "required": ["value"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "description": {"type": "string"},
+            "globalDefault": {"type": "boolean"},
+            "kind": {"type": "string"},
+            "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"),
+            "preemptionPolicy": {"type": "string", "enum": ["Never", "PreemptLowerPriority"]},
+            "value": {"type": "integer", "format": "int32", "default": 0},
+        },
+        "x-kubernetes-group-version-kind": kind("PriorityClass"),
+    });
+    let item = json!({"$ref": "#/components/schemas/io.k8s.api.scheduling.v1.PriorityClass"});
+    let list = json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "items": {"type": "array", "items": item},
+            "kind": {"type": "string"},
+            "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"),
+        },
+        "x-kubernetes-group-version-kind": kind("PriorityClassList"),
+    });
+    let name = |kind: &str| format!("io.k8s.api.scheduling.v1.{kind}");
+    [(name("PriorityClass"), class), (name("PriorityClassList"), list)]
+}
+
 /// All types of all documents; a type that stands in several is the same in each but for its list of kinds.
 fn read_types(dir: &Path) -> anyhow::Result<BTreeMap<String, Value>> {
-    let mut types = BTreeMap::new();
+    let mut types = BTreeMap::from(unrecorded());
     for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
