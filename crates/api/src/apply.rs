@@ -99,7 +99,9 @@ fn entries_of_update(old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) 
             if managed::is_reset(&sent) {
                 return Vec::new();
             }
-            managed::decode(&sent).filter(|entries| !entries.is_empty()).unwrap_or_else(live)
+            managed::decode(&sent)
+                .filter(|entries| !entries.is_empty())
+                .unwrap_or_else(live)
         }
         _ => live(),
     }
@@ -108,7 +110,10 @@ fn entries_of_update(old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) 
 fn take_over(entries: &mut Vec<Entry>, kind: &Kind, writer: &Writer<'_>, fields: FieldSet) {
     let version = kind.api_version();
     let is_scale = writer.subresource == "scale";
-    match entries.iter_mut().find(|entry| entry.is_of(writer, Operation::Update, &version)) {
+    match entries
+        .iter_mut()
+        .find(|entry| entry.is_of(writer, Operation::Update, &version))
+    {
         Some(entry) => {
             entry.fields.unite(fields);
             // Upstream carries what happens to a scale over to its object without a time.
@@ -140,9 +145,11 @@ fn strip(fields: &mut FieldSet) {
 fn ignored(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
     match (kind.kind, subresource) {
         (_, "") if kind.has_status => &[&["f:status"]],
-        ("Pod", "status") => {
-            &[&["f:spec"], &["f:metadata", "f:deletionTimestamp"], &["f:metadata", "f:ownerReferences"]]
-        }
+        ("Pod", "status") => &[
+            &["f:spec"],
+            &["f:metadata", "f:deletionTimestamp"],
+            &["f:metadata", "f:ownerReferences"],
+        ],
         ("Deployment", "status") => &[&["f:spec"], &["f:metadata", "f:labels"]],
         ("VolumeAttachment", "status") => &[&["f:spec"], &["f:metadata"]],
         (_, "status") => &[&["f:spec"]],

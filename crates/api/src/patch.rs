@@ -67,7 +67,9 @@ pub fn strategic(schema: &str, current: &Value, patch: &Value) -> Result<Value, 
 
 /// The patch as an object, which it has to be.
 fn object(patch: &Value) -> Result<&Map<String, Value>, PatchError> {
-    patch.as_object().ok_or_else(|| undecodable(patch, "map[string]interface {}"))
+    patch
+        .as_object()
+        .ok_or_else(|| undecodable(patch, "map[string]interface {}"))
 }
 
 fn undecodable(patch: &Value, wanted: &str) -> PatchError {
@@ -79,7 +81,9 @@ fn undecodable(patch: &Value, wanted: &str) -> PatchError {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    PatchError::Malformed(format!("error decoding patch: json: cannot unmarshal {got} into Go value of type {wanted}"))
+    PatchError::Malformed(format!(
+        "error decoding patch: json: cannot unmarshal {got} into Go value of type {wanted}"
+    ))
 }
 
 #[cfg(test)]

@@ -79,10 +79,14 @@ fn conclude(found: decode::Found, validation: FieldValidation) -> Result<Decoded
     }
     match validation {
         FieldValidation::Strict if !found.strict.is_empty() => Err(DecodeError::Strict(found.strict)),
-        FieldValidation::Ignore => Ok(Decoded { object: found.object, warnings: Vec::new() }),
-        FieldValidation::Strict | FieldValidation::Warn => {
-            Ok(Decoded { object: found.object, warnings: found.strict })
-        }
+        FieldValidation::Ignore => Ok(Decoded {
+            object: found.object,
+            warnings: Vec::new(),
+        }),
+        FieldValidation::Strict | FieldValidation::Warn => Ok(Decoded {
+            object: found.object,
+            warnings: found.strict,
+        }),
     }
 }
 

@@ -34,7 +34,9 @@ pub(super) fn compare(node: Node, old: Option<&Value>, new: Option<&Value>) -> D
         Node::Struct(_) | Node::Map(_) | Node::Deduced => objects(node, old, new),
         Node::Set | Node::Keyed { .. } => lists(node, old, new),
     };
-    let Some(mut difference) = parts else { return whole(old, new) };
+    let Some(mut difference) = parts else {
+        return whole(old, new);
+    };
     match (old, new) {
         (None, _) => difference.changed.member = true,
         (_, None) => difference.removed.member = true,
@@ -117,7 +119,10 @@ fn lists(node: Node, old: Option<&Value>, new: Option<&Value>) -> Option<Differe
             ([] | [_], [] | [_]) => compare_item(old.first().copied(), new.first().copied()),
             // Items that stand several times are owned together.
             ([_, _, ..], [_, _, ..]) if old == new => Difference::default(),
-            ([_, _, ..], [_, _, ..]) | ([], _) => Difference { changed: FieldSet::leaf(), removed: FieldSet::default() },
+            ([_, _, ..], [_, _, ..]) | ([], _) => Difference {
+                changed: FieldSet::leaf(),
+                removed: FieldSet::default(),
+            },
             ([one], _) => {
                 let mut part = compare_item(Some(one), None);
                 part.changed.member = true;
@@ -125,8 +130,9 @@ fn lists(node: Node, old: Option<&Value>, new: Option<&Value>) -> Option<Differe
                 part
             }
             (_, rest) => {
-                let mut part =
-                    rest.first().map_or_else(Difference::default, |one| compare_item(None, Some(one)));
+                let mut part = rest
+                    .first()
+                    .map_or_else(Difference::default, |one| compare_item(None, Some(one)));
                 part.removed.member = rest.is_empty();
                 part
             }

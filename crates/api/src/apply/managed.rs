@@ -113,7 +113,10 @@ pub(super) fn is_reset(entries: &Value) -> bool {
 
 /// Reads the entries of an object; none if they are absent or not right.
 pub(super) fn of(object: &Value) -> Vec<Entry> {
-    object.pointer("/metadata/managedFields").and_then(decode).unwrap_or_default()
+    object
+        .pointer("/metadata/managedFields")
+        .and_then(decode)
+        .unwrap_or_default()
 }
 
 /// Takes `managedFields` out of the object.
@@ -124,14 +127,22 @@ pub(super) fn take(object: &mut Value) -> Option<Value> {
 /// Writes the entries into the object, in the order that is theirs.
 pub(super) fn put(object: &mut Value, mut entries: Vec<Entry>) {
     entries.retain(|entry| !entry.fields.is_empty());
-    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
     if entries.is_empty() {
         metadata.remove("managedFields");
         return;
     }
     entries.sort_by(|a, b| {
         let key = |entry: &Entry| (entry.operation, entry.time.clone());
-        let rest = |entry: &Entry| (entry.manager.clone(), entry.api_version.clone(), entry.subresource.clone());
+        let rest = |entry: &Entry| {
+            (
+                entry.manager.clone(),
+                entry.api_version.clone(),
+                entry.subresource.clone(),
+            )
+        };
         key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
     });
     let entries = entries.into_iter().map(Entry::encode).collect();
@@ -140,18 +151,27 @@ pub(super) fn put(object: &mut Value, mut entries: Vec<Entry>) {
 
 /// Puts the oldest managers that update together when there are too many.
 pub(super) fn cap(entries: &mut Vec<Entry>) {
-    let updates = |entries: &[Entry]| entries.iter().filter(|entry| entry.operation == Operation::Update).count();
+    let updates = |entries: &[Entry]| {
+        entries
+            .iter()
+            .filter(|entry| entry.operation == Operation::Update)
+            .count()
+    };
     if updates(entries) <= UPDATE_MANAGERS_MAX {
         return;
     }
-    let (mut old, mut kept): (Vec<Entry>, Vec<Entry>) =
-        std::mem::take(entries).into_iter().partition(|entry| entry.operation == Operation::Update);
+    let (mut old, mut kept): (Vec<Entry>, Vec<Entry>) = std::mem::take(entries)
+        .into_iter()
+        .partition(|entry| entry.operation == Operation::Update);
     old.sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
     let mut buckets: Vec<Entry> = Vec::new();
     let mut old = old.into_iter();
     while buckets.len() + old.len() > UPDATE_MANAGERS_MAX {
         let Some(entry) = old.next() else { break };
-        match buckets.iter_mut().find(|bucket| bucket.api_version == entry.api_version) {
+        match buckets
+            .iter_mut()
+            .find(|bucket| bucket.api_version == entry.api_version)
+        {
             Some(bucket) => {
                 bucket.manager = ANCIENT_CHANGES.to_owned();
                 bucket.subresource = String::new();

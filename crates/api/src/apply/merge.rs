@@ -11,9 +11,7 @@ pub(super) fn field_set(node: Node, value: &Value) -> FieldSet {
         (Node::Struct(_) | Node::Map(_) | Node::Deduced, Value::Object(fields)) => {
             for (name, value) in fields {
                 let mut child = field_set(node.child(name), value);
-                child.member |= value.is_null()
-                    || value.as_object().is_some_and(Map::is_empty)
-                    || !node.names(name);
+                child.member |= value.is_null() || value.as_object().is_some_and(Map::is_empty) || !node.names(name);
                 found.add(set::field(name), child);
             }
         }
@@ -67,7 +65,9 @@ pub(super) fn without(node: Node, value: &Value, gone: &FieldSet) -> Option<Valu
             (!rest.is_empty()).then_some(Value::Object(rest))
         }
         (Node::Set | Node::Keyed { .. }, Value::Array(items)) => {
-            let Some(elements) = node.elements(items) else { return Some(value.clone()) };
+            let Some(elements) = node.elements(items) else {
+                return Some(value.clone());
+            };
             let mut rest = Vec::new();
             for (element, item) in elements.iter().zip(items) {
                 match gone.child(element) {
@@ -84,7 +84,9 @@ pub(super) fn without(node: Node, value: &Value, gone: &FieldSet) -> Option<Valu
 
 /// Merges the configuration into the live value. Atomic values are replaced.
 pub(super) fn merge(node: Node, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
-    let (Some(before), Some(after)) = (live, config) else { return config.or(live).cloned() };
+    let (Some(before), Some(after)) = (live, config) else {
+        return config.or(live).cloned();
+    };
     match (node, before, after) {
         (Node::Struct(_) | Node::Map(_) | Node::Deduced, Value::Object(before), Value::Object(after)) => {
             let mut merged = before.clone();
@@ -113,7 +115,11 @@ fn merge_items(node: Node, elements: [&[String]; 2], items: [&[Value]; 2]) -> Ve
     let is_new = |element: &String| new.contains(element);
     // An element that stands several times in the live list has no one item to merge with.
     let live_of = |element: &String| {
-        let mut found = old.iter().zip(before).filter(|(other, _)| *other == element).map(|(_, item)| item);
+        let mut found = old
+            .iter()
+            .zip(before)
+            .filter(|(other, _)| *other == element)
+            .map(|(_, item)| item);
         match (found.next(), found.next()) {
             (Some(item), None) => Some(item),
             _ => None,

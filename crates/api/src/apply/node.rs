@@ -17,7 +17,10 @@ pub(super) enum Node {
     /// Item by item; items are primitive values.
     Set,
     /// Item by item; items are told apart by the values of some fields.
-    Keyed { keys: &'static [&'static str], item: &'static Shape },
+    Keyed {
+        keys: &'static [&'static str],
+        item: &'static Shape,
+    },
     /// Nothing is known: objects key by key, all else as a whole.
     Deduced,
 }
@@ -39,7 +42,9 @@ impl Node {
     /// What lies under a name in an object.
     pub(super) fn child(self, name: &str) -> Self {
         match self {
-            Self::Struct(of) => of.field(name).map_or(Self::Deduced, |(_, field)| Self::of(&field.shape, Some(field))),
+            Self::Struct(of) => of
+                .field(name)
+                .map_or(Self::Deduced, |(_, field)| Self::of(&field.shape, Some(field))),
             Self::Map(values) => Self::of(values, None),
             _ => Self::Deduced,
         }
@@ -63,7 +68,11 @@ impl Node {
         match shape {
             Shape::Named(id) => {
                 let of = table::by_id(*id);
-                if of.form == Form::Struct && !of.atomic && !atomic { Self::Struct(of) } else { Self::Leaf }
+                if of.form == Form::Struct && !of.atomic && !atomic {
+                    Self::Struct(of)
+                } else {
+                    Self::Leaf
+                }
             }
             Shape::Map(values) if !atomic => Self::Map(values),
             Shape::Array(item) => match field.map(|field| &field.list) {

@@ -42,11 +42,19 @@ pub(super) fn apply(
 ) -> Result<Value, Box<Status>> {
     check(kind, config)?;
     let node = Node::of_type(kind.schema);
-    let Some(live) = live else { return Ok(create(kind, node, config, writer)) };
+    let Some(live) = live else {
+        return Ok(create(kind, node, config, writer));
+    };
     let entries = entries_of_apply(kind, node, live, writer);
     let mut current = live.clone();
     managed::take(&mut current);
-    let request = Request { kind, node, live: &current, config, writer };
+    let request = Request {
+        kind,
+        node,
+        live: &current,
+        config,
+        writer,
+    };
     let outcome = attempt(&request, entries);
     let is_kubectl = writer.manager == KUBECTL;
     if !force && !outcome.conflicts.is_empty() {
@@ -71,7 +79,10 @@ fn create(kind: &Kind, node: Node, config: &Value, writer: &Writer<'_>) -> Value
     }
     let mut fields = own_fields(kind, node, config, writer);
     strip(&mut fields);
-    managed::put(&mut object, vec![Entry::new(writer, Operation::Apply, &kind.api_version(), fields)]);
+    managed::put(
+        &mut object,
+        vec![Entry::new(writer, Operation::Apply, &kind.api_version(), fields)],
+    );
     object
 }
 
@@ -88,8 +99,9 @@ fn own_fields(kind: &Kind, node: Node, config: &Value, writer: &Writer<'_>) -> F
 fn finish(request: &Request<'_>, mut object: Value, mut entries: Vec<Entry>) -> Value {
     let changed = object != *request.live;
     let version = request.kind.api_version();
-    if let Some(entry) =
-        entries.iter_mut().find(|entry| entry.is_of(request.writer, Operation::Apply, &version))
+    if let Some(entry) = entries
+        .iter_mut()
+        .find(|entry| entry.is_of(request.writer, Operation::Apply, &version))
         && (changed || entry.time.is_none())
     {
         entry.time = Some(request.writer.time.to_owned());
@@ -99,7 +111,10 @@ fn finish(request: &Request<'_>, mut object: Value, mut entries: Vec<Entry>) -> 
         && let Some(note) = note.get_mut(LAST_APPLIED)
     {
         let mut applied = request.config.clone();
-        if let Some(annotations) = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        if let Some(annotations) = applied
+            .pointer_mut("/metadata/annotations")
+            .and_then(Value::as_object_mut)
+        {
             annotations.remove(LAST_APPLIED);
         }
         *note = Value::String(format!("{applied}\n"));
@@ -112,11 +127,15 @@ fn check(kind: &Kind, config: &Value) -> Result<(), Box<Status>> {
     let version = config.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if version != kind.api_version() {
         let expected = kind.api_version();
-        let message =
-            format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}");
+        let message = format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
+        );
         return Err(Box::new(Status::bad_request(message)));
     }
-    if config.pointer("/metadata/managedFields").is_some_and(|entries| !entries.is_null()) {
+    if config
+        .pointer("/metadata/managedFields")
+        .is_some_and(|entries| !entries.is_null())
+    {
         return Err(Box::new(Status::bad_request("metadata.managedFields must be nil")));
     }
     Ok(())
@@ -130,7 +149,10 @@ fn entries_of_apply(kind: &Kind, node: Node, live: &Value, writer: &Writer<'_>) 
         forget_ignored(kind, writer.subresource, &mut difference);
         strip(&mut difference.changed);
         if !difference.changed.is_empty() {
-            let before = Writer { manager: BEFORE_FIRST_APPLY, ..writer.clone() };
+            let before = Writer {
+                manager: BEFORE_FIRST_APPLY,
+                ..writer.clone()
+            };
             take_over(&mut entries, kind, &before, difference.changed);
         }
     }
@@ -139,11 +161,19 @@ fn entries_of_apply(kind: &Kind, node: Node, live: &Value, writer: &Writer<'_>) 
 
 /// Merges, prunes and compares; what conflicts is taken from its owners in the outcome.
 fn attempt(request: &Request<'_>, mut entries: Vec<Entry>) -> Outcome {
-    let Request { kind, node, live, config, writer } = *request;
+    let Request {
+        kind,
+        node,
+        live,
+        config,
+        writer,
+    } = *request;
     let version = kind.api_version();
     let merged = merge(node, Some(live), Some(config)).unwrap_or_else(|| live.clone());
     let mut fields = own_fields(kind, node, config, writer);
-    let own = entries.iter().position(|entry| entry.is_of(writer, Operation::Apply, &version));
+    let own = entries
+        .iter()
+        .position(|entry| entry.is_of(writer, Operation::Apply, &version));
     let previous = own.map(|at| entries.remove(at));
     let object = match &previous {
         Some(previous) => prune(node, &merged, &previous.fields, &fields, &entries),
@@ -155,15 +185,25 @@ fn attempt(request: &Request<'_>, mut entries: Vec<Entry>) -> Outcome {
     for entry in &mut entries {
         let conflict = entry.fields.intersection(&difference.changed);
         if !conflict.is_empty() {
-            conflicts.entry(printed(entry)).or_insert_with(FieldSet::default).unite(conflict);
+            conflicts
+                .entry(printed(entry))
+                .or_insert_with(FieldSet::default)
+                .unite(conflict);
         }
         entry.fields.subtract(&difference.changed);
         entry.fields.subtract(&difference.removed);
     }
     strip(&mut fields);
     let time = previous.and_then(|previous| previous.time);
-    entries.push(Entry { time, ..Entry::new(writer, Operation::Apply, &version, fields) });
-    Outcome { object, entries, conflicts }
+    entries.push(Entry {
+        time,
+        ..Entry::new(writer, Operation::Apply, &version, fields)
+    });
+    Outcome {
+        object,
+        entries,
+        conflicts,
+    }
 }
 
 /// Removes from the merged object what the manager applied before, does not apply now, and nobody else owns.
@@ -191,7 +231,12 @@ fn prune(node: Node, merged: &Value, previous: &FieldSet, now: &FieldSet, others
 
 /// What kubectl applied on the client, as far as the object still has it.
 fn applied_by_client(request: &Request<'_>) -> Option<FieldSet> {
-    let note = request.live.get("metadata")?.get("annotations")?.get(LAST_APPLIED)?.as_str()?;
+    let note = request
+        .live
+        .get("metadata")?
+        .get("annotations")?
+        .get(LAST_APPLIED)?
+        .as_str()?;
     let applied: Value = serde_json::from_str(note).ok()?;
     if applied.get("apiVersion")?.as_str()? != request.kind.api_version() {
         return None;

@@ -18,7 +18,10 @@ pub(super) struct FieldSet {
 impl FieldSet {
     /// The set of the path that leads here.
     pub(super) fn leaf() -> Self {
-        Self { member: true, children: Vec::new() }
+        Self {
+            member: true,
+            children: Vec::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -68,7 +71,10 @@ impl FieldSet {
 
     /// The paths that are in both.
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        let mut both = Self { member: self.member && other.member, children: Vec::new() };
+        let mut both = Self {
+            member: self.member && other.member,
+            children: Vec::new(),
+        };
         for (element, child) in &self.children {
             if let Some(other) = other.child(element) {
                 both.add(element.clone(), child.intersection(other));
@@ -79,7 +85,9 @@ impl FieldSet {
 
     /// Removes the path and all below it.
     pub(super) fn prune(&mut self, path: &[&str]) {
-        let Some((first, rest)) = path.split_first() else { return };
+        let Some((first, rest)) = path.split_first() else {
+            return;
+        };
         let Ok(at) = self.position(first) else { return };
         if rest.is_empty() {
             self.children.remove(at);
@@ -124,7 +132,10 @@ impl FieldSet {
 
     /// Reads `fieldsV1`; `None` if it is not one.
     pub(super) fn decode(fields: &Value) -> Option<Self> {
-        let mut set = Self { member: false, children: Vec::new() };
+        let mut set = Self {
+            member: false,
+            children: Vec::new(),
+        };
         let fields = fields.as_object()?;
         for (element, value) in fields {
             if element == SELF {
@@ -146,7 +157,11 @@ impl FieldSet {
         if self.member && !is_leaf {
             fields.insert(SELF.to_owned(), Value::Object(Map::new()));
         }
-        fields.extend(self.children.into_iter().map(|(element, child)| (element, child.encode())));
+        fields.extend(
+            self.children
+                .into_iter()
+                .map(|(element, child)| (element, child.encode())),
+        );
         Value::Object(fields)
     }
 }

@@ -16,7 +16,7 @@ const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList/";
 
 /// Applies the patch to an object of the type `schema`.
 pub(super) fn apply(schema: &str, current: &Value, patch: &Map<String, Value>) -> Result<Value, PatchError> {
-    let of = table::by_name(schema).map_or(Of::Unknown, Of::Type);
+    let of = table::by_name(schema).map_or(Of::Unknown, Of::Object);
     let current = current.as_object().cloned().unwrap_or_default();
     merge_object(of, current, patch).map(Value::Object)
 }
@@ -24,16 +24,16 @@ pub(super) fn apply(schema: &str, current: &Value, patch: &Map<String, Value>) -
 /// What the schema says of a value.
 #[derive(Clone, Copy)]
 enum Of {
-    Type(&'static Type),
-    MapOf(&'static Shape),
+    Object(&'static Type),
+    Map(&'static Shape),
     Unknown,
 }
 
 impl Of {
     fn shape(shape: &'static Shape) -> Self {
         match shape {
-            Shape::Named(id) => Self::Type(table::by_id(*id)),
-            Shape::Map(values) => Self::MapOf(values),
+            Shape::Named(id) => Self::Object(table::by_id(*id)),
+            Shape::Map(values) => Self::Map(values),
             Shape::Array(items) => Self::shape(items),
             _ => Self::Unknown,
         }
@@ -41,16 +41,18 @@ impl Of {
 
     fn field(self, name: &str) -> Option<&'static Field> {
         match self {
-            Self::Type(of) => of.field(name).map(|(_, field)| field),
-            Self::MapOf(_) | Self::Unknown => None,
+            Self::Object(of) => of.field(name).map(|(_, field)| field),
+            Self::Map(_) | Self::Unknown => None,
         }
     }
 
     /// The type of a field; of the items, if it is a list.
     fn child(self, name: &str) -> Self {
         match self {
-            Self::Type(_) => self.field(name).map_or(Self::Unknown, |field| Self::shape(&field.shape)),
-            Self::MapOf(values) => Self::shape(values),
+            Self::Object(_) => self
+                .field(name)
+                .map_or(Self::Unknown, |field| Self::shape(&field.shape)),
+            Self::Map(values) => Self::shape(values),
             Self::Unknown => Self::Unknown,
         }
     }
@@ -128,19 +130,27 @@ fn directive(patch: &Map<String, Value>) -> Result<Directive, PatchError> {
         Some(Value::String(word)) if word == "delete" => Ok(Directive::Delete),
         Some(other) => {
             let word = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
-            malformed(format!("unknown patch type: {word} in map: {}", Value::Object(patch.clone())))
+            malformed(format!(
+                "unknown patch type: {word} in map: {}",
+                Value::Object(patch.clone())
+            ))
         }
     }
 }
 
 /// `$retainKeys`: fields that are not in the list go.
 fn retain_keys(current: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
-    let Some(keys) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let Some(keys) = patch.get(RETAIN_KEYS) else {
+        return Ok(());
+    };
     let Value::Array(keys) = keys else {
         return malformed("invalid patch format of retainKeys");
     };
     let keeps = |name: &str| keys.iter().any(|key| key == name);
-    if patch.iter().any(|(name, value)| !value.is_null() && !name.starts_with('$') && !keeps(name)) {
+    if patch
+        .iter()
+        .any(|(name, value)| !value.is_null() && !name.starts_with('$') && !keeps(name))
+    {
         return malformed("invalid patch format of retainKeys");
     }
     current.retain(|name, _| keeps(name));
@@ -160,7 +170,10 @@ fn delete_from_list(current: &mut Map<String, Value>, name: &str, values: &Value
 
 /// The value of `$setElementOrder/NAME`, if the patch has one.
 fn order_of<'p>(patch: &'p Map<String, Value>, name: &str) -> Result<Option<&'p [Value]>, PatchError> {
-    match patch.iter().find(|(key, _)| key.strip_prefix(SET_ELEMENT_ORDER) == Some(name)) {
+    match patch
+        .iter()
+        .find(|(key, _)| key.strip_prefix(SET_ELEMENT_ORDER) == Some(name))
+    {
         None => Ok(None),
         Some((_, Value::Array(order))) => Ok(Some(order)),
         Some(_) => malformed("invalid patch format of setElementOrder list"),
@@ -209,9 +222,7 @@ fn merge_list(
     }
     let server = before.clone();
     let (merged, named) = match rule.key {
-        Some(key) if patch.iter().chain(&before).any(Value::is_object) => {
-            merge_items(rule.items, key, before, patch)?
-        }
+        Some(key) if patch.iter().chain(&before).any(Value::is_object) => merge_items(rule.items, key, before, patch)?,
         Some(_) if !patch.is_empty() => return malformed("cannot merge lists of different kinds of elements"),
         _ => (merge_primitives(before, patch)?, patch.to_vec()),
     };
@@ -283,7 +294,11 @@ fn has_key(item: &Value, key: &str) -> Result<(), PatchError> {
 fn as_new(of: Of, value: &Value) -> Result<Value, PatchError> {
     match value {
         Value::Object(fields) => merge_object(of, Map::new(), fields).map(Value::Object),
-        Value::Array(items) => items.iter().map(|item| as_new(of, item)).collect::<Result<_, _>>().map(Value::Array),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| as_new(of, item))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
         other => Ok(other.clone()),
     }
 }

@@ -23,20 +23,35 @@ fn json_patch_answers_as_upstream() {
         json!({"data": {"k": "2"}})
     );
     let rejected = Err(PatchError::DoesNotApply(REJECTED.to_owned()));
-    assert_eq!(json(&object, &json!([{"op": "test", "path": "/data/k", "value": "9"}])), rejected);
+    assert_eq!(
+        json(&object, &json!([{"op": "test", "path": "/data/k", "value": "9"}])),
+        rejected
+    );
     assert_eq!(json(&object, &json!([{"op": "remove", "path": "/data/x"}])), rejected);
-    assert_eq!(json(&object, &json!([{"op": "frobnicate", "path": "/data/x"}])), rejected);
+    assert_eq!(
+        json(&object, &json!([{"op": "frobnicate", "path": "/data/x"}])),
+        rejected
+    );
     let message = "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp";
-    assert_eq!(json(&object, &json!({})), Err(PatchError::Malformed(message.to_owned())));
+    assert_eq!(
+        json(&object, &json!({})),
+        Err(PatchError::Malformed(message.to_owned()))
+    );
 }
 
 #[test]
 fn merge_patch_deletes_with_null_and_wants_an_object() {
     let object = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
     let patch = json!({"metadata": {"labels": {"a": null, "c": "3"}}});
-    assert_eq!(merge(&object, &patch).unwrap(), json!({"metadata": {"labels": {"b": "2", "c": "3"}}}));
+    assert_eq!(
+        merge(&object, &patch).unwrap(),
+        json!({"metadata": {"labels": {"b": "2", "c": "3"}}})
+    );
     assert!(matches!(merge(&object, &json!([1])), Err(PatchError::Malformed(_))));
-    assert!(matches!(strategic(SET, &object, &json!("x")), Err(PatchError::Malformed(_))));
+    assert!(matches!(
+        strategic(SET, &object, &json!("x")),
+        Err(PatchError::Malformed(_))
+    ));
 }
 
 /// As recorded: a container that is new comes first, one that is known stays in its place.
@@ -67,7 +82,10 @@ fn set_element_order_orders() {
     }));
     let names = |value: &Value| -> Vec<String> {
         let items = value["spec"]["containers"].as_array().unwrap();
-        items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+        items
+            .iter()
+            .map(|item| item["name"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(names(&patched(POD, &current, &patch)), ["server", "b", "a", "new"]);
     let only_order = pod(json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}));
@@ -102,14 +120,25 @@ fn directives_delete_and_replace() {
         json!({"containers": [{"$patch": "replace"}, {"name": "z", "image": null}]}),
         json!({"containers": [{"name": "z"}]}),
     );
-    check(json!({"nodeSelector": {"$patch": "replace", "z": "3"}}), json!({"nodeSelector": {"z": "3"}}));
-    check(json!({"nodeSelector": {"$patch": "delete"}}), json!({"nodeSelector": {}}));
+    check(
+        json!({"nodeSelector": {"$patch": "replace", "z": "3"}}),
+        json!({"nodeSelector": {"z": "3"}}),
+    );
+    check(
+        json!({"nodeSelector": {"$patch": "delete"}}),
+        json!({"nodeSelector": {}}),
+    );
     check(
         json!({"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/x"}}]}),
         json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}),
     );
     let unknown = strategic(POD, &current, &pod(json!({"$patch": "frob"})));
-    assert!(unknown.unwrap_err().to_string().starts_with("unknown patch type: frob in map: "));
+    assert!(
+        unknown
+            .unwrap_err()
+            .to_string()
+            .starts_with("unknown patch type: frob in map: ")
+    );
     let no_key = strategic(POD, &current, &pod(json!({"containers": [{"image": "x"}]})));
     let message = r#"map: {"image":"x"} does not contain declared merge key: name"#;
     assert_eq!(no_key, Err(PatchError::Malformed(message.to_owned())));
@@ -119,7 +148,10 @@ fn directives_delete_and_replace() {
 fn values_are_deleted_from_lists_of_primitives() {
     let current = json!({"metadata": {"finalizers": ["a", "b", "c"]}});
     let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "finalizers": ["d"]}});
-    assert_eq!(patched(POD, &current, &patch), json!({"metadata": {"finalizers": ["d", "a", "c"]}}));
+    assert_eq!(
+        patched(POD, &current, &patch),
+        json!({"metadata": {"finalizers": ["d", "a", "c"]}})
+    );
 }
 
 /// What `kubectl rollout undo` sends: the template of a ControllerRevision.
@@ -132,7 +164,10 @@ fn a_rollout_is_undone() {
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "1"}]}});
     let mut patch = json!({"spec": {"template": template}});
     patch["spec"]["template"]["$patch"] = json!("replace");
-    assert_eq!(patched(SET, &current, &patch), json!({"spec": {"replicas": 3, "template": template}}));
+    assert_eq!(
+        patched(SET, &current, &patch),
+        json!({"spec": {"replicas": 3, "template": template}})
+    );
 }
 
 #[test]
@@ -142,7 +177,10 @@ fn lists_without_a_merge_strategy_are_replaced() {
     assert_eq!(patched(POD, &current, &patch), patch);
     let current = json!({"spec": {"list": [{"name": "a"}]}});
     let patch = json!({"spec": {"list": [{"name": "b"}], "gone": null}});
-    assert_eq!(patched("org.example.Thing", &current, &patch), json!({"spec": {"list": [{"name": "b"}]}}));
+    assert_eq!(
+        patched("org.example.Thing", &current, &patch),
+        json!({"spec": {"list": [{"name": "b"}]}})
+    );
 }
 
 fn labels() -> impl Strategy<Value = Value> {
@@ -152,7 +190,9 @@ fn labels() -> impl Strategy<Value = Value> {
 
 fn pods() -> impl Strategy<Value = Value> {
     let containers = prop::collection::btree_map("[a-e]", "[x-z]{1,2}", 1..5).prop_map(|map| {
-        map.into_iter().map(|(name, image)| json!({"name": name, "image": image})).collect::<Vec<Value>>()
+        map.into_iter()
+            .map(|(name, image)| json!({"name": name, "image": image}))
+            .collect::<Vec<Value>>()
     });
     (labels(), containers.prop_shuffle(), prop::collection::vec("[a-c]", 0..3)).prop_map(|(labels, containers, args)| {
         json!({"metadata": {"labels": labels}, "spec": {"containers": containers, "nodeName": "n", "args": args}})
@@ -162,9 +202,8 @@ fn pods() -> impl Strategy<Value = Value> {
 /// What a client that knows both states would send, with every directive that is needed.
 fn difference(old: &Value, new: &Value) -> Value {
     let items = |value: &Value| value["spec"]["containers"].as_array().unwrap().clone();
-    let names = |value: &Value| -> Vec<Value> {
-        items(value).iter().map(|item| json!({"name": item["name"]})).collect()
-    };
+    let names =
+        |value: &Value| -> Vec<Value> { items(value).iter().map(|item| json!({"name": item["name"]})).collect() };
     let mut containers = items(new);
     for gone in names(old).into_iter().filter(|name| !names(new).contains(name)) {
         containers.push(json!({"$patch": "delete", "name": gone["name"]}));

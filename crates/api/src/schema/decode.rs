@@ -30,7 +30,12 @@ pub(super) struct Found {
 pub(super) fn run<'de, D: Deserializer<'de>>(schema: &str, input: D) -> Result<Found, D::Error> {
     let notes = RefCell::new(Notes::default());
     let object = match table::by_name(schema) {
-        Some(of) => Seed { target: Target::Type(of), at: &Place::ROOT, notes: &notes }.deserialize(input)?,
+        Some(of) => Seed {
+            target: Target::Type(of),
+            at: &Place::ROOT,
+            notes: &notes,
+        }
+        .deserialize(input)?,
         None => Some(Value::deserialize(input)?),
     };
     let notes = notes.into_inner();
@@ -58,7 +63,7 @@ impl Notes {
 
 /// Where in the object the pass is: a list that lives on the stack.
 struct Place<'a> {
-    parent: Option<&'a Place<'a>>,
+    parent: Option<&'a Self>,
     step: Step<'a>,
     depth: usize,
 }
@@ -73,15 +78,24 @@ enum Step<'a> {
 }
 
 impl<'a> Place<'a> {
-    const ROOT: Self = Self { parent: None, step: Step::Root, depth: 0 };
+    const ROOT: Self = Self {
+        parent: None,
+        step: Step::Root,
+        depth: 0,
+    };
 
     fn then(&'a self, step: Step<'a>) -> Self {
-        Self { parent: Some(self), step, depth: self.depth + 1 }
+        Self {
+            parent: Some(self),
+            step,
+            depth: self.depth + 1,
+        }
     }
 
     fn steps(&self) -> Vec<Step<'_>> {
-        let mut steps: Vec<Step<'_>> =
-            std::iter::successors(Some(self), |place| place.parent).map(|place| place.step).collect();
+        let mut steps: Vec<Step<'_>> = std::iter::successors(Some(self), |place| place.parent)
+            .map(|place| place.step)
+            .collect();
         steps.reverse();
         steps
     }
@@ -169,8 +183,13 @@ impl Target {
             Self::Shape(Shape::Int32 | Shape::Int64 | Shape::Double) => Value::from(0),
             Self::Shape(Shape::Bool) => Value::Bool(false),
             Self::Type(Type { form: Form::Struct, .. }) => Value::Object(Map::new()),
-            Self::Type(Type { form: Form::Quantity, .. }) => Value::String("0".to_owned()),
-            Self::Type(Type { form: Form::IntOrString, .. }) => Value::from(0),
+            Self::Type(Type {
+                form: Form::Quantity, ..
+            }) => Value::String("0".to_owned()),
+            Self::Type(Type {
+                form: Form::IntOrString,
+                ..
+            }) => Value::from(0),
             _ => Value::Null,
         }
     }
@@ -207,11 +226,16 @@ impl Seed<'_> {
         // Types that decode themselves do not know where they stand.
         let custom = matches!(
             self.target,
-            Target::Type(Type { form: Form::Time | Form::MicroTime | Form::IntOrString, .. })
+            Target::Type(Type {
+                form: Form::Time | Form::MicroTime | Form::IntOrString,
+                ..
+            })
         );
         let wanted = self.target.go_name();
         self.wrong(match self.target {
-            Target::Type(Type { form: Form::Quantity, .. }) => match quantity::parse("[") {
+            Target::Type(Type {
+                form: Form::Quantity, ..
+            }) => match quantity::parse("[") {
                 Err(words) => words,
                 Ok(_) => no_field(got, &wanted),
             },
@@ -222,11 +246,16 @@ impl Seed<'_> {
 
     fn number(&self, number: Number) -> Option<Value> {
         let fits = match self.target {
-            Target::Shape(Shape::Int32) | Target::Type(Type { form: Form::IntOrString, .. }) => {
-                number.as_i64().is_some_and(|int| i32::try_from(int).is_ok())
-            }
+            Target::Shape(Shape::Int32)
+            | Target::Type(Type {
+                form: Form::IntOrString,
+                ..
+            }) => number.as_i64().is_some_and(|int| i32::try_from(int).is_ok()),
             Target::Shape(Shape::Int64) => number.as_i64().is_some(),
-            Target::Shape(Shape::Double) | Target::Type(Type { form: Form::Quantity, .. }) => true,
+            Target::Shape(Shape::Double)
+            | Target::Type(Type {
+                form: Form::Quantity, ..
+            }) => true,
             _ => {
                 self.wrong_type("number");
                 return None;
@@ -240,13 +269,19 @@ impl Seed<'_> {
 
     fn text(&self, text: Cow<'_, str>) -> Option<Value> {
         let checked = match self.target {
-            Target::Shape(Shape::String) | Target::Type(Type { form: Form::IntOrString, .. }) => Ok(text.into_owned()),
+            Target::Shape(Shape::String)
+            | Target::Type(Type {
+                form: Form::IntOrString,
+                ..
+            }) => Ok(text.into_owned()),
             Target::Shape(Shape::Byte) => base64_text(text),
-            Target::Type(Type { form: Form::Quantity, .. }) => {
-                quantity::parse(text.trim()).map(|_| text.trim().to_owned())
-            }
+            Target::Type(Type {
+                form: Form::Quantity, ..
+            }) => quantity::parse(text.trim()).map(|_| text.trim().to_owned()),
             Target::Type(Type { form: Form::Time, .. }) => time(text, "2006-01-02T15:04:05Z07:00"),
-            Target::Type(Type { form: Form::MicroTime, .. }) => time(text, "2006-01-02T15:04:05.000000Z07:00"),
+            Target::Type(Type {
+                form: Form::MicroTime, ..
+            }) => time(text, "2006-01-02T15:04:05.000000Z07:00"),
             _ => {
                 self.wrong_type("string");
                 return None;
@@ -260,7 +295,9 @@ impl Seed<'_> {
         let mut seen = 0u128;
         while let Some(key) = input.next_key::<String>()? {
             let Some((index, field)) = of.field(&key) else {
-                self.notes.borrow_mut().strict("unknown", &self.at.then(Step::Key(&key)));
+                self.notes
+                    .borrow_mut()
+                    .strict("unknown", &self.at.then(Step::Key(&key)));
                 input.next_value::<IgnoredAny>()?;
                 continue;
             };
@@ -269,7 +306,11 @@ impl Seed<'_> {
                 self.notes.borrow_mut().strict("duplicate", &at);
             }
             seen |= 1 << index;
-            let seed = Seed { target: Target::of(&field.shape), at: &at, notes: self.notes };
+            let seed = Seed {
+                target: Target::of(&field.shape),
+                at: &at,
+                notes: self.notes,
+            };
             if let Some(value) = input.next_value_seed(seed)? {
                 object.insert(key, value);
             }
@@ -285,7 +326,11 @@ impl Seed<'_> {
             if object.contains_key(&key) {
                 self.notes.borrow_mut().strict("duplicate", &at);
             }
-            let value = input.next_value_seed(Seed { target, at: &at, notes: self.notes })?;
+            let value = input.next_value_seed(Seed {
+                target,
+                at: &at,
+                notes: self.notes,
+            })?;
             object.insert(key, value.unwrap_or_else(|| target.zero()));
         }
         Ok(Value::Object(object))
@@ -356,7 +401,14 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut items = Vec::with_capacity(input.size_hint().unwrap_or(0).min(1024));
         loop {
             let at = self.at.then(Step::Index(items.len()));
-            let Some(value) = input.next_element_seed(Seed { target, at: &at, notes: self.notes })? else { break };
+            let Some(value) = input.next_element_seed(Seed {
+                target,
+                at: &at,
+                notes: self.notes,
+            })?
+            else {
+                break;
+            };
             items.push(value.unwrap_or_else(|| target.zero()));
         }
         Ok(Some(Value::Array(items)))
@@ -398,7 +450,17 @@ fn time(text: Cow<'_, str>, layout: &str) -> Result<String, String> {
     if is_time {
         return Ok(text.into_owned());
     }
-    let rest = if text.starts_with(|c: char| c.is_ascii_digit()) { text.as_ref() } else { "" };
-    let (rest, part) = if rest.is_empty() { (text.as_ref(), "2006") } else { (rest, "2006-01-02T15:04:05Z07:00") };
-    Err(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}"))
+    let rest = if text.starts_with(|c: char| c.is_ascii_digit()) {
+        text.as_ref()
+    } else {
+        ""
+    };
+    let (rest, part) = if rest.is_empty() {
+        (text.as_ref(), "2006")
+    } else {
+        (rest, "2006-01-02T15:04:05Z07:00")
+    };
+    Err(format!(
+        "parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}"
+    ))
 }

@@ -37,7 +37,10 @@ fn reason(text: &[u8], error: &serde_json::Error) -> String {
     ];
     let place = expected.iter().find(|(ours, _)| message.starts_with(ours));
     let place = place.map_or("looking for beginning of value", |(_, theirs)| theirs);
-    let line = text.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let line = text
+        .split(|byte| *byte == b'\n')
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or_default();
     match line.get(error.column().saturating_sub(1)) {
         Some(byte) => format!("invalid character '{}' {place}", char::from(*byte)),
         None => message,

@@ -96,7 +96,8 @@ impl Field {
 
     /// Whether the patch strategies of the field contain `strategy`.
     pub(crate) fn has_strategy(&self, strategy: &str) -> bool {
-        self.patch.is_some_and(|list| list.split(',').any(|word| word == strategy))
+        self.patch
+            .is_some_and(|list| list.split(',').any(|word| word == strategy))
     }
 
     /// Whether a map or struct is owned as one value.
@@ -133,7 +134,10 @@ pub(crate) fn types() -> &'static [Type] {
 /// The type of this name.
 pub(crate) fn by_name(name: &str) -> Option<&'static Type> {
     let types = types();
-    types.binary_search_by(|entry| entry.name.cmp(name)).ok().map(|at| &types[at])
+    types
+        .binary_search_by(|entry| entry.name.cmp(name))
+        .ok()
+        .map(|at| &types[at])
 }
 
 /// The type at this place.
@@ -143,8 +147,10 @@ pub(crate) fn by_id(id: TypeId) -> &'static Type {
 
 fn parse() -> Vec<Type> {
     let lines = || TEXT.lines().filter(|line| !line.starts_with('#'));
-    let names: Vec<&str> =
-        lines().filter_map(|line| line.strip_prefix("type ")).filter_map(|line| line.split(' ').next()).collect();
+    let names: Vec<&str> = lines()
+        .filter_map(|line| line.strip_prefix("type "))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
     let mut types: Vec<Type> = Vec::with_capacity(names.len());
     for line in lines() {
         if let Some(field) = line.strip_prefix(' ') {
@@ -169,7 +175,13 @@ fn parse_type(line: &'static str) -> Type {
         "int-or-string" => Form::IntOrString,
         _ => Form::Any,
     };
-    let mut entry = Type { name, form, atomic: false, kind: None, fields: Vec::new() };
+    let mut entry = Type {
+        name,
+        form,
+        atomic: false,
+        kind: None,
+        fields: Vec::new(),
+    };
     for word in words {
         if let Some(kind) = word.strip_prefix("gvk=") {
             let mut parts = kind.split('/');
@@ -221,9 +233,12 @@ fn parse_field(line: &'static str, names: &[&str]) -> Field {
 fn list_kind(field: &Field, keys: &'static str) -> ListKind {
     match (field.list_type, field.merge_key) {
         (Some("set"), _) => ListKind::Set,
-        (Some("map"), _) => {
-            ListKind::Map(keys.trim_matches(['[', ']']).split(',').map(|key| key.trim_matches('"')).collect())
-        }
+        (Some("map"), _) => ListKind::Map(
+            keys.trim_matches(['[', ']'])
+                .split(',')
+                .map(|key| key.trim_matches('"'))
+                .collect(),
+        ),
         (None, Some(key)) if field.merges() => ListKind::Map(vec![key]),
         (None, None) if field.merges() => ListKind::Set,
         _ => ListKind::Atomic,
@@ -238,7 +253,9 @@ fn parse_shape(text: &str, names: &[&str]) -> Shape {
         return Shape::Map(Box::new(parse_shape(value, names)));
     }
     if let Some(name) = text.strip_prefix('@') {
-        return names.binary_search(&name).map_or(Shape::Any, |at| Shape::Named(TypeId(at)));
+        return names
+            .binary_search(&name)
+            .map_or(Shape::Any, |at| Shape::Named(TypeId(at)));
     }
     match text {
         "string" => Shape::String,
@@ -261,7 +278,10 @@ mod tests {
         assert!(types().is_sorted_by(|a, b| a.name < b.name));
         for entry in types() {
             assert!(entry.fields.is_sorted_by(|a, b| a.name < b.name), "{}", entry.name);
-            assert!(entry.fields.len() <= 128, "the decoder's set of seen fields has 128 places");
+            assert!(
+                entry.fields.len() <= 128,
+                "the decoder's set of seen fields has 128 places"
+            );
         }
         for line in TEXT.lines().filter(|line| line.starts_with(' ')) {
             if let Some((_, name)) = line.split(' ').nth(2).and_then(|shape| shape.split_once('@')) {
@@ -273,11 +293,20 @@ mod tests {
     #[test]
     fn list_kinds_follow_the_list_type_then_the_patch_strategy() {
         let list = |name: &str, field: &str| by_name(name).unwrap().field(field).unwrap().1.list.clone();
-        assert_eq!(list("io.k8s.api.core.v1.Container", "ports"), ListKind::Map(vec!["containerPort", "protocol"]));
+        assert_eq!(
+            list("io.k8s.api.core.v1.Container", "ports"),
+            ListKind::Map(vec!["containerPort", "protocol"])
+        );
         assert_eq!(list("io.k8s.api.core.v1.Container", "command"), ListKind::Atomic);
-        assert_eq!(list("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "finalizers"), ListKind::Set);
+        assert_eq!(
+            list("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "finalizers"),
+            ListKind::Set
+        );
         assert_eq!(list("io.k8s.api.core.v1.PodStatus", "hostIPs"), ListKind::Atomic);
-        assert_eq!(list("io.k8s.api.apps.v1.StatefulSetSpec", "volumeClaimTemplates"), ListKind::Atomic);
+        assert_eq!(
+            list("io.k8s.api.apps.v1.StatefulSetSpec", "volumeClaimTemplates"),
+            ListKind::Atomic
+        );
     }
 
     #[test]

@@ -100,7 +100,9 @@ mod tests {
             "volumeClaimTemplates": [{"spec": {"resources": {"requests": {"storage": "1Gi"}}}}],
         }});
         let mut found = Vec::new();
-        for_each_typed("io.k8s.api.apps.v1.StatefulSet", &mut set, "Quantity", &mut |value| found.push(value.clone()));
+        for_each_typed("io.k8s.api.apps.v1.StatefulSet", &mut set, "Quantity", &mut |value| {
+            found.push(value.clone())
+        });
         found.sort_by_key(ToString::to_string);
         assert_eq!(found, [json!("1"), json!("1Gi"), json!(2)]);
     }
@@ -111,7 +113,10 @@ mod tests {
         let mut set = json!({"status": {"conditions": [{"type": "T", "status": "True"}]}});
         fill_zero("io.k8s.api.apps.v1.StatefulSet", &mut set);
         let condition = json!({"type": "T", "status": "True", "lastTransitionTime": null});
-        assert_eq!(set["status"], json!({"replicas": 0, "availableReplicas": 0, "conditions": [condition]}));
+        assert_eq!(
+            set["status"],
+            json!({"replicas": 0, "availableReplicas": 0, "conditions": [condition]})
+        );
         let mut role = json!({"metadata": {}});
         fill_zero("io.k8s.api.rbac.v1.Role", &mut role);
         assert_eq!(role, json!({"metadata": {}, "rules": null}));
