@@ -69,7 +69,7 @@ pub(crate) async fn live_namespace(
 
 /// Removes owner references that stand twice; the warning to give then.
 pub(crate) fn distinct_owners(metadata: &mut Value) -> Option<String> {
-    let owners = metadata["ownerReferences"].as_array_mut()?;
+    let owners = metadata.get_mut("ownerReferences")?.as_array_mut()?;
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
     let mut kept: Vec<Value> = Vec::new();

@@ -65,29 +65,48 @@ impl Api {
     pub(crate) async fn with(config: Config) -> Self {
         let store = Arc::new(MemoryStore::new());
         let server = ApiServer::new(store.clone() as Arc<dyn Store>, config).await.unwrap();
-        let service = in_process(server.router(), User::new("admin", ["system:masters", "system:authenticated"]));
+        let service = in_process(
+            server.router(),
+            User::new("admin", ["system:masters", "system:authenticated"]),
+        );
         Self { service, store, server }
     }
 
     pub(crate) fn as_user(&self, user: User) -> Self {
-        Self { service: in_process(self.server.router(), user), ..self.clone() }
+        Self {
+            service: in_process(self.server.router(), user),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn router(&self) -> axum::Router {
         self.server.router()
     }
 
-    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let response = self.open(method, path, headers, body.into()).await;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Answer { code: head.status.as_u16(), headers: head.headers, text }
+        Answer {
+            code: head.status.as_u16(),
+            headers: head.headers,
+            text,
+        }
     }
 
     async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> http::Response<Body> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = Request::builder().method(method).uri(path).header(header::USER_AGENT, "test/1.0");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::USER_AGENT, "test/1.0");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -99,32 +118,54 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, path: &str, object: &Value) -> Answer {
-        self.send("POST", path, &[("content-type", "application/json")], object.to_string()).await
+        self.send(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            object.to_string(),
+        )
+        .await
     }
 
     pub(crate) async fn put(&self, path: &str, object: &Value) -> Answer {
-        self.send("PUT", path, &[("content-type", "application/json")], object.to_string()).await
+        self.send("PUT", path, &[("content-type", "application/json")], object.to_string())
+            .await
     }
 
     pub(crate) async fn delete(&self, path: &str, options: &Value) -> Answer {
-        let body = if options.is_null() { String::new() } else { options.to_string() };
-        self.send("DELETE", path, &[("content-type", "application/json")], body).await
+        let body = if options.is_null() {
+            String::new()
+        } else {
+            options.to_string()
+        };
+        self.send("DELETE", path, &[("content-type", "application/json")], body)
+            .await
     }
 
     /// A patch; `kind` is `json`, `merge` or `strategic-merge`.
     pub(crate) async fn patch(&self, path: &str, kind: &str, patch: &Value) -> Answer {
         let content_type = format!("application/{kind}-patch+json");
-        self.send("PATCH", path, &[("content-type", &content_type)], patch.to_string()).await
+        self.send("PATCH", path, &[("content-type", &content_type)], patch.to_string())
+            .await
     }
 
     pub(crate) async fn apply(&self, path: &str, object: &Value) -> Answer {
-        self.send("PATCH", path, &[("content-type", "application/apply-patch+yaml")], object.to_string()).await
+        self.send(
+            "PATCH",
+            path,
+            &[("content-type", "application/apply-patch+yaml")],
+            object.to_string(),
+        )
+        .await
     }
 
     pub(crate) async fn watch(&self, path: &str) -> Events {
         let response = self.open("GET", path, &[], Body::empty()).await;
         assert_eq!(response.status(), StatusCode::OK);
-        Events { body: response.into_body().into_data_stream(), buffer: Vec::new() }
+        Events {
+            body: response.into_body().into_data_stream(),
+            buffer: Vec::new(),
+        }
     }
 
     /// A ConfigMap in namespace `default`.
@@ -153,7 +194,8 @@ impl Events {
                 return Some(serde_json::from_slice(&line).unwrap());
             }
             let piece = tokio::time::timeout(std::time::Duration::from_secs(10), self.body.next());
-            self.buffer.extend_from_slice(&piece.await.expect("no event in time")?.unwrap());
+            self.buffer
+                .extend_from_slice(&piece.await.expect("no event in time")?.unwrap());
         }
     }
 
