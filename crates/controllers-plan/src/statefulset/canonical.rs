@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn a6_3_numbers_pass_through_floats() {
-        check(&json!(i64::MAX), "9223372036854775808");
+        // 2^63 in the fewest digits that mean it, padded, as strconv formats it.
+        check(&json!(i64::MAX), "9223372036854776000");
         check(&json!(9_007_199_254_740_993_u64), "9007199254740992");
         check(&json!(-1), "-1");
         check(&json!(0.5), "0.5");

@@ -74,11 +74,11 @@ fn all_at_once(facts: &Facts<'_>, draft: &mut Plan) {
             chains.push(remove(facts, ordinal, pod, draft));
         }
     }
-    chains.extend(
-        rollout::advance(facts, draft)
-            .into_iter()
-            .map(|deletion| vec![deletion]),
-    );
+    let deletions = rollout::advance(facts, draft);
+    // What is deleted needs no repair, and would no longer be what was seen after one.
+    let is_deleted = |action: &Action| deletions.iter().any(|deletion| deletion.key() == action.key());
+    chains.retain(|chain| !chain.last().is_some_and(is_deleted));
+    chains.extend(deletions.into_iter().map(|deletion| vec![deletion]));
     if !chains.is_empty() {
         draft.steps.push(Step::Together(chains));
     }

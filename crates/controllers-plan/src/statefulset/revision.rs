@@ -282,7 +282,14 @@ mod tests {
     fn fixture() -> Value {
         json!({
             "metadata": { "annotations": { "test": "value" }, "labels": { "app": "foo" } },
-            "spec": { "containers": [{ "image": "test", "name": "test", "resources": {} }] },
+            "spec": {
+                "containers": [{
+                    "image": "test", "imagePullPolicy": "Always", "name": "test", "resources": {},
+                    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                }],
+                "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
+                "securityContext": {}, "terminationGracePeriodSeconds": 30,
+            },
         })
     }
 

@@ -5,7 +5,7 @@ use api::k8s::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{Action, Plan, Reason, Target, is_terminating};
 
-use super::{Facts, telling};
+use super::{Facts, health, telling};
 
 /// Deletes what has to give way now. In an ordered set this is asked only when every wanted pod is available and none
 /// is condemned.
@@ -50,9 +50,9 @@ fn budget(max_unavailable: Option<&IntOrString>, replicas: i64) -> i64 {
     budget.max(1)
 }
 
-/// An outdated pod that is not on its way out.
+/// An outdated pod that is not on its way out. One that has ended is replaced anyway.
 fn must_go(facts: &Facts<'_>, pod: &Pod) -> bool {
-    facts.is_outdated(pod) && !is_terminating(&pod.metadata)
+    facts.is_outdated(pod) && !is_terminating(&pod.metadata) && !health::has_ended(pod)
 }
 
 /// From the top down to the partition: the first outdated pod, unless one above it is unavailable (A7.6).

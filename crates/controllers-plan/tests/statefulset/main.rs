@@ -1,0 +1,15 @@
+//! The StatefulSet contract, rule by rule: each test is named after the rule (A1 …) that it checks.
+//!
+//! The plans are tried on a model cluster ([`world`]), which knows what a server, a kubelet and a garbage collector do
+//! and nothing of the planner.
+
+mod claims;
+mod convergence;
+mod identity;
+mod membership;
+mod order;
+mod revisions;
+mod rollout;
+mod status;
+mod words;
+mod world;
