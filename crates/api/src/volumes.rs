@@ -85,14 +85,17 @@ pub fn best_match<'a>(
     };
     let mut best: Option<(Quantity, &PersistentVolume)> = None;
     for volume in volumes {
-        if volume.metadata.deletion_timestamp.is_some() || !is_sufficient(volume, claim) || !may_use(volume) {
+        // The cheap questions first: this runs over every volume for every claim.
+        let is_promised = is_promised_to(volume, claim);
+        let may_match = is_promised || (is_available(volume) && class_of_volume(volume) == class_of_claim(claim));
+        let is_going = volume.metadata.deletion_timestamp.is_some();
+        if !may_match || is_going || !is_sufficient(volume, claim) || !may_use(volume) {
             continue;
         }
-        if is_promised_to(volume, claim) {
+        if is_promised {
             return Some(volume);
         }
-        let is_free = is_available(volume) && class_of_volume(volume) == class_of_claim(claim);
-        if !is_free || !selector.matches(&json!(volume.metadata.labels)) {
+        if !selector.matches(&json!(volume.metadata.labels)) {
             continue;
         }
         let size = capacity_of(volume);

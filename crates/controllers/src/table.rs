@@ -33,6 +33,9 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
     let rows = [
         statefulset::row(config),
         claims::row(),
+        claims::claim_protection_row(),
+        claims::volume_protection_row(),
+        claims::ephemeral_row(),
         endpoints::row(),
         endpoints::legacy_row(),
         garbage::row(),
