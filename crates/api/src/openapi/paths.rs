@@ -162,8 +162,10 @@ impl Draft<'_> {
             "get" => "read",
             "post" => "create",
             "put" => "replace",
+            "deletecollection" => "delete",
             other => other,
         };
+        let collection = if action == "deletecollection" { "Collection" } else { "" };
         let sub = camel(
             rest.rsplit('/')
                 .next()
@@ -173,17 +175,26 @@ impl Draft<'_> {
         let scope_name = if kind.namespaced { "Namespaced" } else { "" };
         let group = group_name(kind.group);
         let name = kind.kind;
-        let words = format!("{verb} objects of the kind {name}");
+        let number = if matches!(action, "list" | "deletecollection") {
+            "objects"
+        } else {
+            "an object"
+        };
+        let words = format!("{verb} {number} of the kind {name}");
         Operation {
             path: format!("/{}{scope}/{}{rest}", group_path(kind), kind.plural),
             method,
             action,
-            id: format!("{verb}{}{}{scope_name}{name}{sub}", camel(&group), camel(kind.version)),
+            id: format!(
+                "{verb}{}{}{collection}{scope_name}{name}{sub}",
+                camel(&group),
+                camel(kind.version)
+            ),
             tag: format!("{group}_{}", kind.version),
             description: if sub.is_empty() {
                 words
             } else {
-                format!("{words}: their {}", sub.to_lowercase())
+                format!("{words}: its {}", sub.to_lowercase())
             },
             parameters: parameters.to_vec(),
             body: body.map(str::to_owned),

@@ -57,19 +57,25 @@ fn innermost(shape: &Shape) -> Option<&'static Type> {
 
 fn render_type(of: &Type, prose: &Prose, style: Style) -> Value {
     let mut schema = form(of.form, style);
-    let text = prose.get(of.name, "").map(str::to_owned);
-    if let Some(text) = text.or_else(|| list_text(of)) {
-        schema.insert("description".to_owned(), text.into());
-    }
+    let item = of
+        .name
+        .strip_suffix("List")
+        .filter(|item| table::by_name(item).is_some());
+    let text = match item {
+        Some(_) => Some(format!("{} is a list of objects.", of.short_name())),
+        None => prose.get(of.name, "").map(str::to_owned),
+    };
+    schema.extend(text.map(|text| ("description".to_owned(), text.into())));
+    // What is to say of the fields of a list is what is to say of its items' (kind and so on).
+    let text_of = |field: &'static str| match (item, field) {
+        (Some(_), "items") => Some("The objects."),
+        (Some(item), field) => prose.get(item, field),
+        (None, field) => prose.get(of.name, field),
+    };
     let properties: Map<String, Value> = of
         .fields
         .iter()
-        .map(|field| {
-            (
-                field.name.to_owned(),
-                render_field(field, prose.get(of.name, field.name), style),
-            )
-        })
+        .map(|field| (field.name.to_owned(), render_field(field, text_of(field.name), style)))
         .collect();
     let required: Vec<&str> = of
         .fields
@@ -108,19 +114,22 @@ fn form(form: Form, style: Style) -> Map<String, Value> {
     schema.as_object().cloned().unwrap_or_default()
 }
 
-/// What is to say of a list of objects.
-fn list_text(of: &Type) -> Option<String> {
-    let [_, _, kind] = of.kind?;
-    let item = kind.strip_suffix("List")?;
-    Some(format!("{kind} is a list of objects of the kind {item}."))
-}
-
 fn render_field(field: &Field, text: Option<&str>, style: Style) -> Value {
     let mut schema = render_shape(&field.shape, style);
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     if style == Style::V3 && matches!(field.shape, Shape::Named(_)) {
         // Beside a plain reference nothing else counts.
         schema = json!({"allOf": [schema]});
+    }
+    if style == Style::V3
+        && let Some(allowed) = field.allowed.map(json)
+    {
+        let place = if matches!(field.shape, Shape::Array(_)) {
+            &mut schema["items"]
+        } else {
+            &mut schema
+        };
+        place["enum"] = allowed;
     }
     let mut add = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -130,9 +139,6 @@ fn render_field(field: &Field, text: Option<&str>, style: Style) -> Value {
     add("description", text.map(Value::from));
     if style == Style::V3 {
         add("default", field.default.map(json));
-        if matches!(field.shape, Shape::String) {
-            add("enum", field.allowed.map(json));
-        }
     }
     if let table::ListKind::Map(keys) = &field.list
         && field.list_type.is_some()
