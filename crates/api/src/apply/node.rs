@@ -86,27 +86,36 @@ impl Node {
 
     /// The path elements of a list's items; `None` if one has none, for then the list can only be taken as a whole.
     pub(super) fn elements(self, items: &[Value]) -> Option<Vec<String>> {
-        items.iter().map(|item| self.element(item)).collect()
+        items.iter().map(|item| self.element(item).ok()).collect()
     }
 
-    fn element(self, item: &Value) -> Option<String> {
+    /// The path element of an item, or what keeps it from having one.
+    pub(super) fn element(self, item: &Value) -> Result<String, String> {
         let Self::Keyed { keys, item: shape } = self else {
-            return (!item.is_object() && !item.is_array()).then(|| set::value(item));
-        };
-        let of = match shape {
-            Shape::Named(id) => table::by_id(*id),
-            _ => return None,
+            if item.is_object() || item.is_array() {
+                return Err("associative list without keys has an element that's a map or a list".to_owned());
+            }
+            return Ok(set::value(item));
         };
         let mut found = Map::new();
         for key in keys {
-            let value = match item.get(*key) {
-                Some(value) => value.clone(),
-                None => serde_json::from_str(of.field(key)?.1.default?).ok()?,
-            };
+            let value = item.get(*key).cloned().or_else(|| default(shape, key));
+            let value = value.ok_or_else(|| {
+                format!(
+                    "associative list with keys has an element that omits key field {key:?} \
+                     (and doesn't have default value)"
+                )
+            })?;
             found.insert((*key).to_owned(), value);
         }
-        Some(set::keys(found))
+        Ok(set::keys(found))
     }
+}
+
+/// The default of a key field.
+fn default(item: &Shape, key: &str) -> Option<Value> {
+    let Shape::Named(id) = item else { return None };
+    serde_json::from_str(table::by_id(*id).field(key)?.1.default?).ok()
 }
 
 /// Whether there is nothing in the value: absent, null, or an empty object or list.

@@ -4,12 +4,13 @@ use super::compare::{Difference, compare};
 use super::managed::{self, Entry, Operation};
 use super::merge::{field_set, merge, with_named_fields, without};
 use super::node::Node;
-use super::set::FieldSet;
+use super::set::{self, FieldSet};
 use super::{BEFORE_FIRST_APPLY, Writer, forget_ignored, ignored, strip, take_over};
+use crate::defaults;
 use crate::error::Status;
 use crate::kinds::Kind;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// kubectl's name when it applies on the server; it may take over what it applied on the client.
 const KUBECTL: &str = "kubectl";
@@ -40,8 +41,8 @@ pub(super) fn apply(
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Value, Box<Status>> {
-    check(kind, config)?;
     let node = Node::of_type(kind.schema);
+    check(kind, node, config)?;
     let Some(live) = live else {
         return Ok(create(kind, node, config, writer));
     };
@@ -97,7 +98,10 @@ fn own_fields(kind: &Kind, node: Node, config: &Value, writer: &Writer<'_>) -> F
 
 /// Puts the managers into the object, and kubectl's note of what it applied.
 fn finish(request: &Request<'_>, mut object: Value, mut entries: Vec<Entry>) -> Value {
-    let changed = object != *request.live;
+    // An amount written in another way, or a default left out, is no change.
+    let mut settled = object.clone();
+    defaults::apply(request.kind, &mut settled);
+    let changed = settled != *request.live;
     let version = request.kind.api_version();
     if let Some(entry) = entries
         .iter_mut()
@@ -123,20 +127,63 @@ fn finish(request: &Request<'_>, mut object: Value, mut entries: Vec<Entry>) -> 
     object
 }
 
-fn check(kind: &Kind, config: &Value) -> Result<(), Box<Status>> {
-    let version = config.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if version != kind.api_version() {
-        let expected = kind.api_version();
-        let message = format!(
+fn check(kind: &Kind, node: Node, config: &Value) -> Result<(), Box<Status>> {
+    let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (version, expected) = (text("/apiVersion"), kind.api_version());
+    if version != expected {
+        return Err(Box::new(Status::bad_request(format!(
             "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
-        );
-        return Err(Box::new(Status::bad_request(message)));
+        ))));
     }
     if config
         .pointer("/metadata/managedFields")
         .is_some_and(|entries| !entries.is_null())
     {
         return Err(Box::new(Status::bad_request("metadata.managedFields must be nil")));
+    }
+    let Err(why) = check_lists(node, config, &mut String::new()) else {
+        return Ok(());
+    };
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let (group, version, kind) = (kind.group, kind.version, kind.kind);
+    let of = format!("{namespace}/{name}; {group}/{version}, Kind={kind}");
+    let message = format!("failed to create typed patch object ({of}): {why}");
+    Err(Box::new(Status {
+        code: 500,
+        reason: "",
+        message,
+        details: Value::Null,
+        metadata: json!({}),
+    }))
+}
+
+/// Items that are owned one by one must be told apart.
+fn check_lists(node: Node, value: &Value, path: &mut String) -> Result<(), String> {
+    let length = path.len();
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                set::show(&set::field(name), path);
+                check_lists(node.child(name), value, path)?;
+                path.truncate(length);
+            }
+        }
+        Value::Array(items) if matches!(node, Node::Set | Node::Keyed { .. }) => {
+            let mut seen = BTreeSet::new();
+            for (index, item) in items.iter().enumerate() {
+                let element = node
+                    .element(item)
+                    .map_err(|why| format!("{path}: element {index}: {why}"))?;
+                set::show(&element, path);
+                if !seen.insert(element) {
+                    let (list, key) = path.split_at(length);
+                    return Err(format!("{list}: duplicate entries for key {key}"));
+                }
+                check_lists(node.item(), item, path)?;
+                path.truncate(length);
+            }
+        }
+        _ => {}
     }
     Ok(())
 }

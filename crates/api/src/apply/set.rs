@@ -195,7 +195,7 @@ fn canonical(element: &str) -> Option<String> {
 }
 
 /// The element as messages show it: `.name`, `[name="c"]`, `[="x"]`, `[0]`.
-fn show(element: &str, path: &mut String) {
+pub(super) fn show(element: &str, path: &mut String) {
     let (kind, text) = element.split_at(2);
     let shown = match kind {
         "f:" => write!(path, ".{text}"),

@@ -475,6 +475,40 @@ fn an_apply_must_be_of_the_kinds_version_and_have_no_managers() {
     assert_eq!((status.code, status.message.as_str()), (400, message));
 }
 
+#[test]
+fn items_of_an_apply_are_told_apart() {
+    let pod = |containers: Value| {
+        let metadata = json!({"name": "p", "namespace": "n"});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}})
+    };
+    let message = |config: &Value| applied(None, config, "alice", false).unwrap_err().message;
+    assert_eq!(
+        message(&pod(json!([{"name": "c"}, {"name": "c"}]))),
+        "failed to create typed patch object (n/p; /v1, Kind=Pod): .spec.containers: \
+         duplicate entries for key [name=\"c\"]"
+    );
+    // Key fields with a zero or another default may be left out.
+    let ports = json!([{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}]);
+    assert!(applied(None, &pod(json!([{"name": "c", "ports": ports}])), "alice", false).is_ok());
+}
+
+#[test]
+fn an_amount_written_in_another_way_is_no_change() {
+    let config = |cpu: &str| {
+        let resources = json!({"requests": {"cpu": cpu}});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+            "containers": [{"name": "c", "image": "i", "resources": resources}],
+        }})
+    };
+    let kind = kind("v1", "Pod");
+    let mut first = applied(None, &config("1000m"), "alice", false).unwrap();
+    crate::defaults::apply(kind, &mut first);
+    let again = apply(kind, Some(&first), &config("1000m"), &by("alice", "", LATER), false).unwrap();
+    assert_eq!(again["metadata"]["managedFields"], first["metadata"]["managedFields"]);
+    let other = apply(kind, Some(&first), &config("2"), &by("alice", "", LATER), false).unwrap();
+    assert_eq!(other["metadata"]["managedFields"][0]["time"], LATER);
+}
+
 fn configs() -> impl Strategy<Value = Value> {
     let labels = prop::collection::btree_map("[a-c]", "[x-z]".prop_map(Value::from), 0..3);
     let containers = prop::collection::btree_map("[a-d]", "[x-z]", 1..4);
