@@ -3,10 +3,14 @@
 mod order;
 mod strategic;
 
+use json_patch::PatchOperation;
 use serde_json::{Map, Value};
 
 /// How many operations a JSON patch may have; as upstream.
 const OPERATIONS_MAX: usize = 10_000;
+
+/// How much the copy operations of a JSON patch may add, so that none doubles an object again and again; as upstream.
+const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// All that upstream tells of a JSON patch that does not fit the object.
 const REJECTED: &str = "the server rejected our request due to an error in our request";
@@ -38,11 +42,22 @@ pub fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
     if let Some(other) = operations.iter().find(|operation| !operation.is_object()) {
         return Err(undecodable(other, "handlers.jsonPatchOp"));
     }
+    let rejected = || PatchError::DoesNotApply(REJECTED.to_owned());
     // An operation with an unknown name or a missing part is one that fails.
-    let rejected = |_| PatchError::DoesNotApply(REJECTED.to_owned());
-    let operations: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(rejected)?;
+    let operations: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(|_| rejected())?;
     let mut patched = current.clone();
-    json_patch::patch(&mut patched, &operations).map_err(|_| PatchError::DoesNotApply(REJECTED.to_owned()))?;
+    let mut copied = 0;
+    for operation in operations.iter() {
+        if let PatchOperation::Copy(copy) = operation {
+            copied += patched
+                .pointer(copy.from.as_str())
+                .map_or(0, |value| value.to_string().len());
+            if copied > COPIED_BYTES_MAX {
+                return Err(rejected());
+            }
+        }
+        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|_| rejected())?;
+    }
     Ok(patched)
 }
 

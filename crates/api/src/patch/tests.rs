@@ -40,6 +40,20 @@ fn json_patch_answers_as_upstream() {
 }
 
 #[test]
+fn copies_cannot_fill_the_memory() {
+    let object = json!({"data": {"k": "x".repeat(1024)}});
+    let doubling: Vec<Value> = (0..40)
+        .map(|number| json!({"op": "copy", "from": "/data", "path": format!("/data/{number}")}))
+        .collect();
+    assert_eq!(
+        json(&object, &Value::Array(doubling)),
+        Err(PatchError::DoesNotApply(REJECTED.to_owned()))
+    );
+    let one = json!([{"op": "copy", "from": "/data/k", "path": "/data/l"}]);
+    assert_eq!(json(&object, &one).unwrap()["data"]["l"], object["data"]["k"]);
+}
+
+#[test]
 fn merge_patch_deletes_with_null_and_wants_an_object() {
     let object = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
     let patch = json!({"metadata": {"labels": {"a": null, "c": "3"}}});
