@@ -7,7 +7,6 @@
 mod canonical;
 mod containers;
 mod images;
-mod metadata;
 mod network;
 mod pods;
 mod rights;
@@ -17,8 +16,6 @@ mod workloads;
 use crate::kinds::Kind;
 use crate::schema;
 use serde_json::Value;
-
-pub use metadata::duplicate_owners_warning;
 
 /// Fills in the defaults of an object and brings quantities and times into canonical form. Idempotent.
 pub fn apply(kind: &Kind, object: &mut Value) {
@@ -49,7 +46,6 @@ fn by_type(name: &str, value: &mut Value) {
     network::apply(name, value);
     storage::apply(name, value);
     rights::apply(name, value);
-    metadata::apply(name, value);
 }
 
 /// Sets a field that is absent or null.

@@ -97,7 +97,14 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
             new["spec"]["finalizers"] = finalizers;
             name_label(new);
         }
-        ("", "Pod") => pod::admit(new),
+        ("", "Pod") => {
+            for field in ["priority", "preemptionPolicy"] {
+                if new["spec"][field].is_null() {
+                    take_field(&mut new["spec"], &old["spec"], field);
+                }
+            }
+            pod::admit(new);
+        }
         ("", "Service") => service::keep_allocated(new, old),
         ("", "Secret") if new["type"].as_str().unwrap_or_default().is_empty() => take_field(new, old, "type"),
         _ => {}

@@ -1,27 +1,113 @@
 //! What a valid object is, kind by kind; errors with the paths, types and words of upstream.
+//!
+//! Rules are written over [`place::Place`], a value that knows its path. They assume decoded objects with defaults:
+//! every value has the type its schema says, so a field that is absent or of another type reads as nothing.
+
+mod advice;
+mod claims;
+mod cluster;
+mod contents;
+mod gaps;
+mod metadata;
+pub mod names;
+mod place;
+mod pod_spec;
+mod pods;
+mod selectors;
+mod services;
+mod statefulsets;
+mod workloads;
 
 use crate::error::FieldError;
 use crate::kinds::Kind;
+use place::{Errors, Place};
 use serde_json::Value;
 
-pub mod names;
-
 /// What is wrong with a new object (defaults already applied).
-pub fn create(_kind: &Kind, _object: &Value) -> Vec<FieldError> {
-    Vec::new()
+pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    let object = Place::root(object);
+    metadata::create(kind, &object, &mut errors);
+    match (kind.group, kind.kind) {
+        ("", "Pod") => pods::create(&object, &mut errors),
+        ("apps", "StatefulSet") => statefulsets::create(&object, &mut errors),
+        ("apps", "ControllerRevision") => contents::revision(&object, &mut errors),
+        ("", "ConfigMap") => contents::config_map(&object, &mut errors),
+        ("", "Secret") => contents::secret(&object, &mut errors),
+        ("", "Service") => services::create(&object, &mut errors),
+        ("", "Endpoints") => services::endpoints(&object, &mut errors),
+        ("discovery.k8s.io", "EndpointSlice") => services::slice(&object, &mut errors),
+        ("", "PersistentVolumeClaim") => claims::create(&object, &mut errors),
+        ("", "PersistentVolume") => claims::create_volume(&object, &mut errors),
+        ("storage.k8s.io", "StorageClass") => claims::create_class(&object, &mut errors),
+        ("apps" | "batch" | "policy", _) | ("", "ReplicationController" | "PodTemplate") => {
+            workloads::create(kind, &object, &mut errors);
+        }
+        _ => cluster::create(kind, &object, &mut errors),
+    }
+    errors
 }
 
 /// What is wrong with replacing `old` by `new` through the main resource (defaults already applied).
-pub fn update(_kind: &Kind, _new: &Value, _old: &Value) -> Vec<FieldError> {
-    Vec::new()
+pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    let (new, old) = (Place::root(new), Place::root(old));
+    metadata::update(&new, &old, &mut errors);
+    match (kind.group, kind.kind) {
+        ("", "Pod") => pods::update(&new, &old, &mut errors),
+        ("apps", "StatefulSet") => statefulsets::update(&new, &old, &mut errors),
+        ("apps", "ControllerRevision") => contents::update_revision(&new, &old, &mut errors),
+        ("", "ConfigMap") => contents::update_config_map(&new, &old, &mut errors),
+        ("", "Secret") => contents::update_secret(&new, &old, &mut errors),
+        ("", "Service") => services::update(&new, &old, &mut errors),
+        ("", "Endpoints") => services::endpoints(&new, &mut errors),
+        ("discovery.k8s.io", "EndpointSlice") => services::update_slice(&new, &old, &mut errors),
+        ("", "PersistentVolumeClaim") => claims::update(&new, &old, &mut errors),
+        ("", "PersistentVolume") => claims::update_volume(&new, &old, &mut errors),
+        ("storage.k8s.io", "StorageClass") => {
+            claims::create_class(&new, &mut errors);
+            claims::update_class(&new, &old, &mut errors);
+        }
+        ("apps" | "batch" | "policy", _) | ("", "ReplicationController" | "PodTemplate") => {
+            workloads::update(kind, &new, &old, &mut errors);
+        }
+        _ => cluster::update(kind, &new, &old, &mut errors),
+    }
+    errors
 }
 
 /// What is wrong with replacing `old` by `new` through `/status`.
-pub fn status_update(_kind: &Kind, _new: &Value, _old: &Value) -> Vec<FieldError> {
-    Vec::new()
+pub fn status_update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    let (new, old) = (Place::root(new), Place::root(old));
+    metadata::update(&new, &old, &mut errors);
+    match (kind.group, kind.kind) {
+        ("", "Pod") => pods::status_update(&new, &old, &mut errors),
+        ("apps", "StatefulSet") => statefulsets::status_update(&new, &old, &mut errors),
+        ("", "Service") => services::status_update(&new, &mut errors),
+        ("", "PersistentVolumeClaim") => claims::status_update(&new, &mut errors),
+        ("", "Node") => cluster::create(kind, &new, &mut errors),
+        _ => workloads::status_update(kind, &new, &mut errors),
+    }
+    errors
+}
+
+/// What is wrong with changing the number of replicas through `/scale`; `scale` is the `Scale` object.
+pub fn scale_update(scale: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    Place::root(scale)
+        .at("spec")
+        .at("replicas")
+        .must_not_be_negative(&mut errors);
+    errors
 }
 
 /// Texts for `Warning` headers: kinds and fields that no part of Steadfast acts on, and upstream's own warnings.
-pub fn warnings(_kind: &Kind, _new: &Value, _old: Option<&Value>) -> Vec<String> {
-    Vec::new()
+pub fn warnings(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut texts = gaps::warnings(kind, new, old);
+    texts.extend(advice::warnings(kind, new, old));
+    texts
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,13 @@ fn plain_scalars(name: &str) -> &'static [&'static str] {
         "core.v1.HTTPGetAction" => &["path", "host", "scheme"],
         "core.v1.TCPSocketAction" => &["host"],
         "core.v1.Toleration" => &["key", "operator", "value", "effect"],
+        _ => other_plain_scalars(name),
+    }
+}
+
+/// The same for what is no part of a container.
+fn other_plain_scalars(name: &str) -> &'static [&'static str] {
+    match name {
         "core.v1.PersistentVolumeClaimVolumeSource" | "core.v1.NFSVolumeSource" => &["readOnly"],
         "core.v1.PersistentVolumeClaimSpec" => &["volumeName"],
         "core.v1.PersistentVolumeSpec" => &["storageClassName", "persistentVolumeReclaimPolicy"],
@@ -132,9 +139,8 @@ fn plain_scalars(name: &str) -> &'static [&'static str] {
         "core.v1.NodeSpec" => &["podCIDR", "providerID", "unschedulable"],
         "apps.v1.StatefulSetSpec" => &["serviceName", "podManagementPolicy", "minReadySeconds"],
         "apps.v1.DeploymentSpec" => &["paused", "minReadySeconds"],
-        "apps.v1.ReplicaSetSpec" | "apps.v1.DaemonSetSpec" | "core.v1.ReplicationControllerSpec" => {
-            &["minReadySeconds"]
-        }
+        "apps.v1.ReplicaSetSpec" | "apps.v1.DaemonSetSpec" => &["minReadySeconds"],
+        "core.v1.ReplicationControllerSpec" => &["minReadySeconds"],
         _ => &[],
     }
 }

@@ -324,17 +324,3 @@ fn other_kinds() {
     assert_eq!(event["eventTime"], Value::Null);
     assert!(event.as_object().unwrap().contains_key("firstTimestamp"));
 }
-
-#[test]
-fn owners_named_twice_are_named_once_with_a_warning() {
-    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "1"});
-    let given = json!({"metadata": {"ownerReferences": [owner, owner]}});
-    assert!(
-        duplicate_owners_warning(&given)
-            .unwrap()
-            .ends_with("duplicate UID(s) observed: 1")
-    );
-    let object = defaulted("", "configmaps", given);
-    assert_eq!(object["metadata"]["ownerReferences"], json!([owner]));
-    assert_eq!(duplicate_owners_warning(&object), None);
-}

@@ -1,0 +1,484 @@
+//! What Steadfast stores but does not act on: the one table of it, and the warnings that come of it.
+//!
+//! `docs/compatibility.md` says the same for people; a test holds the two together. Whoever makes a part act on a
+//! field removes its row here and there.
+
+use super::place::Place;
+use crate::kinds::Kind;
+use serde_json::Value;
+
+/// The part of an object that a gap's path starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A pod's spec, its own or in a StatefulSet's template.
+    PodSpec,
+    /// A container of any sort, in a pod's spec.
+    Container,
+    /// A Service's spec.
+    Service,
+    /// A claim's spec, its own or in a StatefulSet's template.
+    Claim,
+    /// A PersistentVolume's spec.
+    Volume,
+    /// A StorageClass.
+    Class,
+}
+
+/// Which values of a field are acted on, or need no action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum But {
+    /// None is.
+    Nothing,
+    /// These scalars are.
+    Value(&'static [&'static str]),
+    /// These fields of the object at the path are.
+    Fields(&'static [&'static str]),
+}
+
+/// A field that is stored and nothing more.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    part: Part,
+    /// The path from the part on; `[]` goes through all items of a list.
+    path: &'static str,
+    but: But,
+    /// What that means, where it is more than "not acted on".
+    why: &'static str,
+}
+
+const fn gap(part: Part, path: &'static str) -> Gap {
+    Gap {
+        part,
+        path,
+        but: But::Nothing,
+        why: "",
+    }
+}
+
+const fn gap_why(part: Part, path: &'static str, why: &'static str) -> Gap {
+    Gap {
+        part,
+        path,
+        but: But::Nothing,
+        why,
+    }
+}
+
+const NO_ROUTES: &str =
+    "no packets are routed to a Service's address or ports yet; its DNS names and EndpointSlices work";
+
+/// All gaps.
+const GAPS: &[Gap] = &[
+    gap(Part::PodSpec, "ephemeralContainers"),
+    Gap {
+        part: Part::PodSpec,
+        path: "hostUsers",
+        but: But::Value(&["true"]),
+        why: "",
+    },
+    gap(Part::PodSpec, "hostnameOverride"),
+    Gap {
+        part: Part::PodSpec,
+        path: "os.name",
+        but: But::Value(&["linux"]),
+        why: "all nodes run Linux",
+    },
+    Gap {
+        part: Part::PodSpec,
+        path: "schedulerName",
+        but: But::Value(&["default-scheduler"]),
+        why: "Steadfast's own \
+        scheduler leaves the pod to the one named",
+    },
+    Gap {
+        part: Part::PodSpec,
+        path: "serviceAccountName",
+        but: But::Value(&["default"]),
+        why: "no token of the account \
+        is mounted yet",
+    },
+    Gap {
+        part: Part::PodSpec,
+        path: "automountServiceAccountToken",
+        but: But::Value(&["false"]),
+        why: "no token of the \
+        account is mounted yet",
+    },
+    gap_why(
+        Part::PodSpec,
+        "resources",
+        "the scheduler counts it, but the node limits containers only",
+    ),
+    gap(Part::PodSpec, "resourceClaims"),
+    gap_why(
+        Part::PodSpec,
+        "runtimeClassName",
+        "there are no RuntimeClasses yet, so the pod cannot start",
+    ),
+    gap(Part::PodSpec, "schedulingGroup"),
+    gap(Part::PodSpec, "securityContext.appArmorProfile"),
+    gap(Part::PodSpec, "securityContext.seLinuxChangePolicy"),
+    gap(Part::PodSpec, "securityContext.windowsOptions"),
+    Gap {
+        part: Part::PodSpec,
+        path: "volumes[]",
+        but: But::Fields(&[
+            "name",
+            "configMap",
+            "downwardAPI",
+            "emptyDir",
+            "ephemeral",
+            "hostPath",
+            "persistentVolumeClaim",
+            "projected",
+            "secret",
+        ]),
+        why: "the node cannot mount volumes of this type yet",
+    },
+    Gap {
+        part: Part::PodSpec,
+        path: "volumes[].projected.sources[]",
+        but: But::Fields(&["configMap", "downwardAPI", "secret", "serviceAccountToken"]),
+        why: "",
+    },
+    gap(Part::Container, "env[].valueFrom.fileKeyRef"),
+    gap(Part::Container, "lifecycle.postStart.tcpSocket"),
+    gap(Part::Container, "lifecycle.preStop.tcpSocket"),
+    gap(Part::Container, "resizePolicy"),
+    gap(Part::Container, "resources.claims"),
+    gap_why(
+        Part::Container,
+        "resources.limits.ephemeral-storage",
+        "the use of disk is not limited yet",
+    ),
+    gap(Part::Container, "securityContext.appArmorProfile"),
+    gap(Part::Container, "securityContext.windowsOptions"),
+    gap_why(
+        Part::Container,
+        "volumeDevices",
+        "the node cannot pass block devices yet, so the container cannot start",
+    ),
+    Gap {
+        part: Part::Container,
+        path: "volumeMounts[].recursiveReadOnly",
+        but: But::Value(&["Disabled"]),
+        why: "",
+    },
+    Gap {
+        part: Part::Service,
+        path: "type",
+        but: But::Value(&["ClusterIP", "ExternalName"]),
+        why: NO_ROUTES,
+    },
+    gap_why(Part::Service, "externalIPs", NO_ROUTES),
+    Gap {
+        part: Part::Service,
+        path: "internalTrafficPolicy",
+        but: But::Value(&["Cluster"]),
+        why: NO_ROUTES,
+    },
+    gap_why(Part::Service, "loadBalancerClass", NO_ROUTES),
+    gap_why(Part::Service, "loadBalancerIP", NO_ROUTES),
+    gap_why(Part::Service, "loadBalancerSourceRanges", NO_ROUTES),
+    Gap {
+        part: Part::Service,
+        path: "sessionAffinity",
+        but: But::Value(&["None"]),
+        why: NO_ROUTES,
+    },
+    gap_why(Part::Service, "trafficDistribution", NO_ROUTES),
+    gap_why(
+        Part::Claim,
+        "dataSource",
+        "a volume is made empty; no volume is made for the claim",
+    ),
+    gap_why(
+        Part::Claim,
+        "dataSourceRef",
+        "a volume is made empty; no volume is made for the claim",
+    ),
+    gap(Part::Claim, "volumeAttributesClassName"),
+    Gap {
+        part: Part::Claim,
+        path: "volumeMode",
+        but: But::Value(&["Filesystem"]),
+        why: "no block volume is made, nor \
+        passed to containers",
+    },
+    gap(Part::Volume, "mountOptions"),
+    Gap {
+        part: Part::Volume,
+        path: "persistentVolumeReclaimPolicy",
+        but: But::Value(&["Delete", "Retain"]),
+        why: "",
+    },
+    gap(Part::Volume, "volumeAttributesClassName"),
+    Gap {
+        part: Part::Volume,
+        path: "",
+        but: But::Fields(&[
+            "accessModes",
+            "capacity",
+            "claimRef",
+            "hostPath",
+            "local",
+            "mountOptions",
+            "nodeAffinity",
+            "persistentVolumeReclaimPolicy",
+            "storageClassName",
+            "volumeAttributesClassName",
+            "volumeMode",
+        ]),
+        why: "the node mounts volumes of the types hostPath and local only",
+    },
+    Gap {
+        part: Part::Class,
+        path: "allowVolumeExpansion",
+        but: But::Value(&["false"]),
+        why: "volumes do not grow yet",
+    },
+    gap(Part::Class, "mountOptions"),
+    Gap {
+        part: Part::Class,
+        path: "provisioner",
+        but: But::Value(&["steadfast.io/local", "kubernetes.io/no-provisioner"]),
+        why: "no part of Steadfast makes volumes for this provisioner; another program may",
+    },
+];
+
+/// The warnings for an object: its kind's, at every write, and those of fields that this write set or changed.
+pub(super) fn warnings(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
+    if !kind.acted_on {
+        return vec![format!(
+            "{} is stored, but no part of Steadfast acts on it yet",
+            kind.qualified_kind()
+        )];
+    }
+    let new = Place::root(new);
+    let mut found = found(kind, &new);
+    if let Some(old) = old {
+        let old = Place::root(old);
+        let known = self::found(kind, &old);
+        found.retain(|(place, _)| {
+            !known
+                .iter()
+                .any(|(old, _)| old.path == place.path && old.value == place.value)
+        });
+    }
+    found
+        .into_iter()
+        .map(|(place, why)| format!("{}: {why}", place.path))
+        .collect()
+}
+
+/// Every field of the object that falls into a gap, and what that means.
+fn found<'a>(kind: &Kind, object: &Place<'a>) -> Vec<(Place<'a>, &'static str)> {
+    let mut found = Vec::new();
+    for (part, place) in parts(kind, object) {
+        for gap in GAPS.iter().filter(|gap| gap.part == part) {
+            let why = if gap.why.is_empty() {
+                "no part of Steadfast acts on it yet"
+            } else {
+                gap.why
+            };
+            for at in reach(vec![place.clone()], gap.path) {
+                found.extend(fallen(gap.but, at).into_iter().map(|place| (place, why)));
+            }
+        }
+    }
+    if let Some(address) = routed_address(kind, object) {
+        found.push((address, NO_ROUTES));
+    }
+    found
+}
+
+/// The parts of an object that the table speaks of.
+fn parts<'a>(kind: &Kind, object: &Place<'a>) -> Vec<(Part, Place<'a>)> {
+    let spec = object.at("spec");
+    match (kind.group, kind.kind) {
+        ("", "Pod") => pod_parts(spec),
+        ("apps", "StatefulSet") => {
+            let mut parts = pod_parts(spec.at("template").at("spec"));
+            let claims = spec.at("volumeClaimTemplates");
+            parts.extend(claims.items().map(|claim| (Part::Claim, claim.at("spec"))));
+            parts
+        }
+        ("", "Service") => vec![(Part::Service, spec)],
+        ("", "PersistentVolumeClaim") => vec![(Part::Claim, spec)],
+        ("", "PersistentVolume") => vec![(Part::Volume, spec)],
+        ("storage.k8s.io", "StorageClass") => vec![(Part::Class, object.clone())],
+        _ => Vec::new(),
+    }
+}
+
+fn pod_parts(spec: Place<'_>) -> Vec<(Part, Place<'_>)> {
+    let mut parts: Vec<_> = ["initContainers", "containers"]
+        .iter()
+        .flat_map(|list| {
+            spec.at(list)
+                .items()
+                .map(|container| (Part::Container, container))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    parts.insert(0, (Part::PodSpec, spec));
+    parts
+}
+
+/// All that a path leads to.
+fn reach<'a>(from: Vec<Place<'a>>, path: &str) -> Vec<Place<'a>> {
+    let mut places = from;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
+        let (field, is_list) = step.strip_suffix("[]").map_or((step, false), |field| (field, true));
+        places = places
+            .iter()
+            .map(|place| place.at(field))
+            .filter(Place::is_set)
+            .collect();
+        if is_list {
+            places = places
+                .iter()
+                .flat_map(|place| place.items().collect::<Vec<_>>())
+                .collect();
+        }
+    }
+    places
+}
+
+/// What of a place is not acted on.
+fn fallen(but: But, place: Place<'_>) -> Vec<Place<'_>> {
+    match but {
+        But::Nothing => vec![place],
+        But::Value(values) => {
+            let text = place
+                .value
+                .as_str()
+                .map_or_else(|| place.value.to_string(), str::to_owned);
+            if values.contains(&text.as_str()) {
+                Vec::new()
+            } else {
+                vec![place]
+            }
+        }
+        But::Fields(fields) => {
+            let others = place
+                .value
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(field, _)| !fields.contains(&&***field));
+            others.map(|(field, _)| place.at(field)).collect()
+        }
+    }
+}
+
+/// A Service's own address, unless it is one that works: those that the cluster itself serves.
+fn routed_address<'a>(kind: &Kind, object: &Place<'a>) -> Option<Place<'a>> {
+    let metadata = object.at("metadata");
+    let own = (metadata.at("namespace").text(), metadata.at("name").text());
+    let works = matches!(own, ("kube-system", "kube-dns") | ("default", "kubernetes"));
+    let spec = object.at("spec");
+    let is_service = kind.group.is_empty() && kind.kind == "Service";
+    // The types that are more than an address have a gap of their own.
+    let has_address = spec.at("type").text() == "ClusterIP" && spec.at("clusterIP").text() != "None";
+    (is_service && has_address && !works).then(|| spec.at("clusterIP"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::{by_resource, kinds};
+    use serde_json::json;
+
+    const DOCUMENT: &str = include_str!("../../../../docs/compatibility.md");
+
+    #[test]
+    fn the_document_names_every_gap_and_every_kind() {
+        for gap in GAPS {
+            let path = if gap.path.is_empty() { "other types" } else { gap.path };
+            assert!(
+                DOCUMENT.contains(&format!("`{path}`")) || gap.path.is_empty(),
+                "{:?} {path}",
+                gap.part
+            );
+        }
+        for kind in kinds() {
+            let row = format!("| {} | {} |", kind.kind, kind.api_version());
+            let line = DOCUMENT.lines().find(|line| line.starts_with(&row));
+            let line = line.unwrap_or_else(|| panic!("no row for {}", kind.qualified_kind()));
+            assert_eq!(line.contains("| stored only |"), !kind.acted_on, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_kind_not_acted_on_warns_at_every_write() {
+        let deployments = by_resource("apps", "v1", "deployments").unwrap();
+        let expected = ["Deployment.apps is stored, but no part of Steadfast acts on it yet"];
+        let object = json!({});
+        assert_eq!(warnings(deployments, &object, None), expected);
+        assert_eq!(warnings(deployments, &object, Some(&object)), expected);
+    }
+
+    #[test]
+    fn fields_warn_with_their_paths_when_they_are_set_or_changed() {
+        let sets = by_resource("apps", "v1", "statefulsets").unwrap();
+        let set = json!({"spec": {
+            "template": {"spec": {
+                "hostUsers": false, "serviceAccountName": "default", "schedulerName": "default-scheduler",
+                "containers": [{"resources": {"limits": {"cpu": "1", "ephemeral-storage": "1Gi"}}}],
+                "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}],
+            }},
+            "volumeClaimTemplates": [{"spec": {"volumeMode": "Block"}}],
+        }});
+        assert_eq!(
+            warnings(sets, &set, None),
+            [
+                "spec.template.spec.hostUsers: no part of Steadfast acts on it yet",
+                "spec.template.spec.volumes[1].nfs: the node cannot mount volumes of this type yet",
+                "spec.template.spec.containers[0].resources.limits.ephemeral-storage: the use of disk is not limited yet",
+                "spec.volumeClaimTemplates[0].spec.volumeMode: no block volume is made, nor passed to containers",
+            ]
+        );
+        let mut scaled = set.clone();
+        scaled["spec"]["replicas"] = json!(3);
+        assert_eq!(warnings(sets, &scaled, Some(&set)), [""; 0]);
+        scaled["spec"]["template"]["spec"]["runtimeClassName"] = json!("gvisor");
+        assert_eq!(warnings(sets, &scaled, Some(&set)).len(), 1);
+    }
+
+    #[test]
+    fn only_a_service_with_an_address_of_its_own_warns() {
+        let services = by_resource("", "v1", "services").unwrap();
+        let service = |namespace: &str, name: &str, address: &str| {
+            let spec = json!({"type": "ClusterIP", "clusterIP": address, "sessionAffinity": "None"});
+            warnings(
+                services,
+                &json!({"metadata": {"namespace": namespace, "name": name}, "spec": spec}),
+                None,
+            )
+        };
+        assert_eq!(service("default", "nginx", "None"), [""; 0]);
+        assert_eq!(service("kube-system", "kube-dns", "10.96.0.10"), [""; 0]);
+        assert_eq!(service("default", "kubernetes", "10.96.0.1"), [""; 0]);
+        assert_eq!(
+            service("default", "web", "10.96.0.7"),
+            [format!("spec.clusterIP: {NO_ROUTES}")]
+        );
+    }
+
+    #[test]
+    fn foreign_volumes_and_classes_warn() {
+        let volumes = by_resource("", "v1", "persistentvolumes").unwrap();
+        let volume = json!({"spec": {"csi": {}, "capacity": {}, "persistentVolumeReclaimPolicy": "Retain"}});
+        assert_eq!(warnings(volumes, &volume, None).len(), 1);
+        let classes = by_resource("storage.k8s.io", "v1", "storageclasses").unwrap();
+        assert_eq!(
+            warnings(classes, &json!({"provisioner": "steadfast.io/local"}), None),
+            [""; 0]
+        );
+        assert_eq!(
+            warnings(classes, &json!({"provisioner": "ebs.csi.aws.com"}), None).len(),
+            1
+        );
+    }
+}
