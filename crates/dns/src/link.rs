@@ -1,0 +1,155 @@
+//! An address for the server that every pod can reach through its gateway, whatever the network is made of.
+//!
+//! The address lies on a link of its own on the host. It stays there when the process ends, so a restart finds it.
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkUnspec};
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+
+/// The name of the link.
+pub const LINK_NAME: &str = "steadfast-dns";
+
+const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
+const EOPNOTSUPP: i32 = 95;
+
+/// Why the address cannot be put on the host.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is no netlink socket.
+    #[error("cannot speak to the kernel's network")]
+    Open(#[source] io::Error),
+    /// Links or addresses cannot be read.
+    #[error("cannot read the host's links and addresses")]
+    Read(#[source] rtnetlink::Error),
+    /// The link cannot be made.
+    #[error("cannot make link {LINK_NAME}")]
+    Make(#[source] rtnetlink::Error),
+    /// The address cannot be added.
+    #[error("cannot put address {address} on link {LINK_NAME}")]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// What the kernel said.
+        source: rtnetlink::Error,
+    },
+    /// The link cannot be removed.
+    #[error("cannot remove link {LINK_NAME}")]
+    Remove(#[source] rtnetlink::Error),
+}
+
+/// Makes sure that the host has the addresses. Those that some link has already, and loopback ones, are left alone.
+pub(crate) async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Result<(), LinkError> {
+    let mut missing: HashSet<IpAddr> = wanted
+        .into_iter()
+        .filter(|address| !address.is_loopback() && !address.is_unspecified())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    with_netlink(async |handle| {
+        for present in addresses(&handle).await? {
+            missing.remove(&present);
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let index = ensure_link(&handle).await?;
+        for address in missing {
+            let prefix = if address.is_ipv4() { 32 } else { 128 };
+            match handle.address().add(index, address, prefix).execute().await {
+                Err(error) if code(&error) != Some(EEXIST) => {
+                    return Err(LinkError::Address { address, source: error });
+                }
+                _ => tracing::info!(%address, link = LINK_NAME, "the host has the address of its dns server"),
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Takes the link with its addresses away. Nothing happens if there is none.
+///
+/// # Errors
+/// [`LinkError`] if the kernel refuses.
+pub async fn remove_link() -> Result<(), LinkError> {
+    with_netlink(async |handle| match find_link(&handle).await? {
+        Some(index) => handle.link().del(index).execute().await.map_err(LinkError::Remove),
+        None => Ok(()),
+    })
+    .await
+}
+
+async fn with_netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T, LinkError>) -> Result<T, LinkError> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Open)?;
+    let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+    work(handle).await
+}
+
+async fn addresses(handle: &Handle) -> Result<Vec<IpAddr>, LinkError> {
+    let messages: Vec<_> = handle
+        .address()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(LinkError::Read)?;
+    let attributes = messages.into_iter().flat_map(|message| message.attributes);
+    Ok(attributes
+        .filter_map(|attribute| match attribute {
+            AddressAttribute::Address(address) | AddressAttribute::Local(address) => Some(address),
+            _ => None,
+        })
+        .collect())
+}
+
+/// The link's number, after making it and switching it on if need be.
+async fn ensure_link(handle: &Handle) -> Result<u32, LinkError> {
+    let index = match find_link(handle).await? {
+        Some(index) => index,
+        None => {
+            make_link(handle).await?;
+            let missing = || LinkError::Make(rtnetlink::Error::RequestFailed);
+            find_link(handle).await?.ok_or_else(missing)?
+        }
+    };
+    let up = LinkUnspec::new_with_index(index).up().build();
+    handle.link().set(up).execute().await.map_err(LinkError::Make)?;
+    Ok(index)
+}
+
+/// A dummy link; where the kernel has none, a bridge without ports does as well.
+async fn make_link(handle: &Handle) -> Result<(), LinkError> {
+    let made = match handle.link().add(LinkDummy::new(LINK_NAME).build()).execute().await {
+        Err(error) if code(&error) == Some(EOPNOTSUPP) => {
+            handle.link().add(LinkBridge::new(LINK_NAME).build()).execute().await
+        }
+        made => made,
+    };
+    match made {
+        // Somebody else was quicker.
+        Err(error) if code(&error) == Some(EEXIST) => Ok(()),
+        made => made.map_err(LinkError::Make),
+    }
+}
+
+async fn find_link(handle: &Handle) -> Result<Option<u32>, LinkError> {
+    let mut links = handle.link().get().match_name(LINK_NAME.to_owned()).execute();
+    match links.try_next().await {
+        Ok(link) => Ok(link.map(|link| link.header.index)),
+        Err(error) if code(&error) == Some(ENODEV) => Ok(None),
+        Err(error) => Err(LinkError::Read(error)),
+    }
+}
+
+/// The error number that the kernel gave.
+fn code(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.code.map(|code| code.get().abs()),
+        _ => None,
+    }
+}
