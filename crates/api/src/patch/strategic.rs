@@ -191,6 +191,8 @@ fn merge_field(
     let replaces = of.field(name).is_some_and(|field| field.has_strategy("replace"));
     let merged = match patch {
         Value::Null => return Ok(()),
+        // What is not there cannot be emptied.
+        Value::Object(patch) if before.is_none() && matches!(directive(patch)?, Directive::Delete) => return Ok(()),
         Value::Object(patch) => {
             let before = match before {
                 Some(Value::Object(before)) if !replaces => before,

@@ -146,6 +146,10 @@ fn directives_delete_and_replace() {
         json!({"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/x"}}]}),
         json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]}),
     );
+    assert_eq!(
+        patched(POD, &current, &pod(json!({"securityContext": {"$patch": "delete"}}))),
+        current
+    );
     let unknown = strategic(POD, &current, &pod(json!({"$patch": "frob"})));
     assert!(
         unknown
