@@ -39,7 +39,10 @@ pub(crate) fn is_unified() -> bool {
 
 impl Cgroup {
     pub(crate) fn new(path: &str) -> Self {
-        Self { path: path.trim_matches('/').to_owned(), unified: is_unified() }
+        Self {
+            path: path.trim_matches('/').to_owned(),
+            unified: is_unified(),
+        }
     }
 
     /// The path as the OCI configuration wants it.
@@ -49,7 +52,11 @@ impl Cgroup {
 
     fn folder(&self, controller: &str) -> PathBuf {
         let root = Path::new(ROOT);
-        if self.unified { root.join(&self.path) } else { root.join(controller).join(&self.path) }
+        if self.unified {
+            root.join(&self.path)
+        } else {
+            root.join(controller).join(&self.path)
+        }
     }
 
     /// Its folder in each hierarchy.
@@ -65,7 +72,11 @@ impl Cgroup {
 
     /// Files that count processes killed for want of memory.
     pub(crate) fn oom_files(&self) -> Vec<PathBuf> {
-        let name = if self.unified { "memory.events" } else { "memory.oom_control" };
+        let name = if self.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         vec![self.folder("memory").join(name)]
     }
 
@@ -148,15 +159,25 @@ impl Cgroup {
 
     /// Changes the limits that `resources` names.
     pub(crate) fn update(&self, resources: &LinuxContainerResources) -> io::Result<()> {
-        let mut writes = if self.unified { self.writes_v2(resources) } else { self.writes_v1(resources) };
-        for (name, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
+        let mut writes = if self.unified {
+            self.writes_v2(resources)
+        } else {
+            self.writes_v1(resources)
+        };
+        for (name, value) in [
+            ("cpuset.cpus", &resources.cpuset_cpus),
+            ("cpuset.mems", &resources.cpuset_mems),
+        ] {
             if !value.is_empty() {
                 writes.push((self.folder("cpuset").join(name), value.clone()));
             }
         }
         for (path, value) in writes {
             fs::write(&path, &value).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot write {value} to {}: {error}", path.display()))
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot write {value} to {}: {error}", path.display()),
+                )
             })?;
         }
         Ok(())
@@ -176,11 +197,18 @@ impl Cgroup {
         }
         if resources.memory_limit_in_bytes != 0 {
             let memory = self.folder("memory");
-            let limit = (memory.join("memory.limit_in_bytes"), resources.memory_limit_in_bytes.to_string());
+            let limit = (
+                memory.join("memory.limit_in_bytes"),
+                resources.memory_limit_in_bytes.to_string(),
+            );
             let swap = memory.join("memory.memsw.limit_in_bytes");
             if swap.exists() {
                 // Memory with swap may never be less than memory: the order depends on the direction.
-                let both = if resources.memory_swap_limit_in_bytes == 0 { resources.memory_limit_in_bytes } else { resources.memory_swap_limit_in_bytes };
+                let both = if resources.memory_swap_limit_in_bytes == 0 {
+                    resources.memory_limit_in_bytes
+                } else {
+                    resources.memory_swap_limit_in_bytes
+                };
                 let now = read_number(&swap).unwrap_or(u64::MAX);
                 let swap = (swap, both.to_string());
                 let grows = u64::try_from(both).map_or(true, |both| both > now);
@@ -196,8 +224,16 @@ impl Cgroup {
         let folder = self.folder("");
         let mut writes = Vec::new();
         if resources.cpu_quota != 0 || resources.cpu_period != 0 {
-            let quota = if resources.cpu_quota > 0 { resources.cpu_quota.to_string() } else { "max".to_owned() };
-            let period = if resources.cpu_period > 0 { resources.cpu_period } else { 100_000 };
+            let quota = if resources.cpu_quota > 0 {
+                resources.cpu_quota.to_string()
+            } else {
+                "max".to_owned()
+            };
+            let period = if resources.cpu_period > 0 {
+                resources.cpu_period
+            } else {
+                100_000
+            };
             writes.push((folder.join("cpu.max"), format!("{quota} {period}")));
         }
         if resources.cpu_shares != 0 {
@@ -205,9 +241,17 @@ impl Cgroup {
         }
         if resources.memory_limit_in_bytes != 0 {
             let limit = resources.memory_limit_in_bytes;
-            writes.push((folder.join("memory.max"), if limit > 0 { limit.to_string() } else { "max".to_owned() }));
+            writes.push((
+                folder.join("memory.max"),
+                if limit > 0 { limit.to_string() } else { "max".to_owned() },
+            ));
         }
-        writes.extend(resources.unified.iter().map(|(name, value)| (folder.join(name.replace('/', "")), value.clone())));
+        writes.extend(
+            resources
+                .unified
+                .iter()
+                .map(|(name, value)| (folder.join(name.replace('/', "")), value.clone())),
+        );
         writes
     }
 }
@@ -219,7 +263,11 @@ fn weight(shares: i64) -> i64 {
 
 fn collect(folder: &Path, processes: &mut Vec<i32>) {
     let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    processes.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    processes.extend(
+        text.lines()
+            .filter_map(|line| line.parse::<i32>().ok())
+            .filter(|pid| *pid > 0),
+    );
     for folder in folders_in(folder) {
         collect(&folder, processes);
     }
@@ -235,7 +283,10 @@ fn remove_tree(folder: &Path) {
 
 fn folders_in(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn read_number(path: &Path) -> Option<u64> {

@@ -7,52 +7,85 @@
 #![deny(unsafe_code)]
 
 mod config;
-mod disk;
+mod server;
+mod state;
+
+mod container;
+mod exec;
+mod recover;
+mod sandbox;
+mod streaming;
+
 mod cgroup;
+mod driver;
+mod monitor_client;
 mod namespaces;
 mod network;
-mod process;
 mod rootfs;
 mod spec;
 mod user;
 mod within;
 
+mod disk;
+mod failure;
+mod process;
+
 pub mod images;
 pub mod monitor;
 
-pub use network::NetworkError;
 pub use config::{Config, OciRuntime};
+pub use network::NetworkError;
+pub use server::{remove_all, serve};
 
-use tokio_util::sync::CancellationToken;
+use std::path::PathBuf;
 
 /// Why the runtime could not be started, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Another server uses the same folder.
+    #[error("the container runtime's data in {root} is in use by another process")]
+    InUse {
+        /// The folder.
+        root: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The socket could not be bound.
     #[error("cannot serve CRI on {path}")]
     Bind {
         /// The socket.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-}
-
-/// Serves CRI on `config.socket` until `shutdown` is cancelled; containers go on after it.
-///
-/// # Errors
-/// If the folders, the bridge or the socket cannot be set up.
-pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
-    shutdown.cancelled().await;
-    Err(Error::Bind { path: config.socket, source })
-}
-
-/// Removes everything a runtime with this configuration has made: containers, mounts, the bridge, the nft table, files.
-///
-/// # Errors
-/// If something resists; what could be removed is gone.
-pub async fn remove_all(config: &Config) -> Result<(), Error> {
-    tracing::debug!(root = ?config.root, "nothing to remove yet");
-    Ok(())
+    /// The server broke.
+    #[error("cannot go on serving CRI on {path}")]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// What the server said.
+        source: tonic::transport::Error,
+    },
+    /// A file, a folder or a port could not be used.
+    #[error("cannot {action}")]
+    System {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something could not be removed.
+    #[error("cannot remove {what}")]
+    Remove {
+        /// What resisted.
+        what: String,
+        /// Why.
+        source: Box<tonic::Status>,
+    },
+    /// The pod network could not be set up.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The image store could not be opened.
+    #[error(transparent)]
+    Images(#[from] images::Error),
 }

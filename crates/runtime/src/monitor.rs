@@ -14,6 +14,7 @@ mod pause;
 pub(crate) mod plan;
 pub(crate) mod pty;
 mod runtime_command;
+pub(crate) use runtime_command::failure;
 pub(crate) mod wire;
 
 use std::path::Path;

@@ -68,7 +68,8 @@ pub(crate) fn make(folder: &Path, wanted: Wanted) -> io::Result<()> {
 /// Sets a kernel parameter of the namespaces the calling thread is in.
 fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
     let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-    fs::write(&path, value).map_err(|error| io::Error::new(error.kind(), format!("cannot set sysctl {name}={value}: {error}")))
+    fs::write(&path, value)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot set sysctl {name}={value}: {error}")))
 }
 
 /// Whether a sysctl belongs to a namespace that a sandbox has of its own.
@@ -78,12 +79,16 @@ fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
 pub(crate) fn check_sysctl(name: &str, network: bool, ipc: bool) -> Result<(), String> {
     let of_network = name.starts_with("net.");
     let of_ipc = name.starts_with("fs.mqueue.")
-        || ["kernel.sem", "kernel.msg", "kernel.shm"].iter().any(|prefix| name.starts_with(prefix));
+        || ["kernel.sem", "kernel.msg", "kernel.shm"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
     let climbs = name.contains('/') || name.split('.').any(str::is_empty);
     if !climbs && ((of_network && network) || (of_ipc && ipc)) {
         return Ok(());
     }
-    Err(format!("sysctl {name:?} is not of a namespace that the pod has of its own"))
+    Err(format!(
+        "sysctl {name:?} is not of a namespace that the pod has of its own"
+    ))
 }
 
 /// Lets go of the namespaces held in `folder`, and removes it.
@@ -120,7 +125,9 @@ pub(crate) fn within_network<T: Send + 'static>(
 /// Namespaces and folders belong to threads, so what changes them runs on one that ends afterwards.
 pub(crate) fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn(work)?;
-    thread.join().map_err(|_| io::Error::other("the thread that changes namespaces panicked"))?
+    thread
+        .join()
+        .map_err(|_| io::Error::other("the thread that changes namespaces panicked"))?
 }
 
 #[cfg(test)]

@@ -74,7 +74,9 @@ impl Network {
         }
         links::make_bridge(self).await?;
         let forward = Path::new("/proc/sys/net/ipv4/ip_forward");
-        tokio::fs::write(forward, "1").await.map_err(system("turn IP forwarding on"))?;
+        tokio::fs::write(forward, "1")
+            .await
+            .map_err(system("turn IP forwarding on"))?;
         match self.nft(&self.rules()).await {
             Err(NetworkError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 tracing::warn!("nft is not installed: pods reach each other and this machine, but nothing beyond it");
@@ -103,7 +105,10 @@ impl Network {
     /// Removes the bridge and the rules.
     pub(crate) async fn tear_down(&self) -> Result<(), NetworkError> {
         links::remove(&self.bridge).await?;
-        match self.nft(&format!("add table ip {0}\ndelete table ip {0}\n", self.bridge)).await {
+        match self
+            .nft(&format!("add table ip {0}\ndelete table ip {0}\n", self.bridge))
+            .await
+        {
             Err(NetworkError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
@@ -127,16 +132,25 @@ table ip {bridge} {{
 
     async fn nft(&self, rules: &str) -> Result<(), NetworkError> {
         let mut nft = Command::new("nft");
-        nft.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        nft.args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut nft = nft.spawn().map_err(system("run nft"))?;
         let mut stdin = nft.stdin.take().expect("standard input is piped");
-        stdin.write_all(rules.as_bytes()).await.map_err(system("write to nft"))?;
+        stdin
+            .write_all(rules.as_bytes())
+            .await
+            .map_err(system("write to nft"))?;
         drop(stdin);
         let output = nft.wait_with_output().await.map_err(system("wait for nft"))?;
         if output.status.success() {
             return Ok(());
         }
-        Err(NetworkError::Nft { reason: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+        Err(NetworkError::Nft {
+            reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
     }
 }
 

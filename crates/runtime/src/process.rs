@@ -52,7 +52,13 @@ mod tests {
     fn a_process_is_known_by_its_start() {
         let me = Process::of(std::process::id().cast_signed()).expect("this process exists");
         assert!(me.is_alive());
-        assert!(!Process { start: me.start + 1, ..me }.is_alive());
+        assert!(
+            !Process {
+                start: me.start + 1,
+                ..me
+            }
+            .is_alive()
+        );
         assert_eq!(Process::of(0), None);
     }
 }

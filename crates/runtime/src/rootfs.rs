@@ -33,7 +33,12 @@ pub(crate) fn mount_layers(layers: &Path, names: &[String], folder: &Path) -> io
     // The root folder's own owner and mode are the upper one's; images rarely say more than this.
     fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))?;
     match overlay(layers, names, &upper, &work, &merged) {
-        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENODEV | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP)) => {
+        Err(error)
+            if matches!(
+                error.raw_os_error().map(Errno::from_raw),
+                Some(Errno::ENODEV | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP)
+            ) =>
+        {
             tracing::warn!(%error, "overlayfs is not available here, so images are copied");
             copy(layers, names, &merged)
         }
@@ -46,18 +51,31 @@ fn overlay(layers: &Path, names: &[String], upper: &Path, work: &Path, merged: &
         return mount(Some(upper), merged, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Into::into);
     }
     let lower: Vec<String> = names.iter().rev().map(|name| format!("{name}/fs")).collect();
-    let options = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), escape(upper)?, escape(work)?);
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.join(":"),
+        escape(upper)?,
+        escape(work)?
+    );
     let (layers, merged) = (layers.to_owned(), merged.to_owned());
     on_a_thread(move || {
         // Options must fit into a page, so layers are named relative to a working folder of this thread's own.
         unshare(CloneFlags::CLONE_FS)?;
         nix::unistd::chdir(&layers)?;
-        Ok(mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?)
+        Ok(mount(
+            Some("overlay"),
+            &merged,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )?)
     })
 }
 
 fn escape(path: &Path) -> io::Result<String> {
-    let text = path.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the data folder's path is not UTF-8"))?;
+    let text = path
+        .to_str()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the data folder's path is not UTF-8"))?;
     Ok(text.replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:"))
 }
 
@@ -80,7 +98,9 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let metadata = entry.metadata()?;
         let is_whiteout = metadata.file_type().is_char_device() && metadata.rdev() == 0;
-        let keep = metadata.is_dir() && fs::symlink_metadata(&target).is_ok_and(|target| target.is_dir()) && !is_opaque(&source);
+        let keep = metadata.is_dir()
+            && fs::symlink_metadata(&target).is_ok_and(|target| target.is_dir())
+            && !is_opaque(&source);
         if !keep {
             crate::within::remove(&target)?;
         }
@@ -113,7 +133,11 @@ fn is_opaque(folder: &Path) -> bool {
 
 fn special(source: &Path, target: &Path) -> io::Result<()> {
     let done = Command::new("cp").arg("-a").arg("--").args([source, target]).status()?;
-    if done.success() { Ok(()) } else { Err(io::Error::other(format!("cannot copy the device {}", source.display()))) }
+    if done.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("cannot copy the device {}", source.display())))
+    }
 }
 
 /// The bytes and inodes below a folder.

@@ -124,13 +124,23 @@ pub(crate) fn generate(input: &Input<'_>) -> Result<Value, String> {
 
 /// The security settings of a container, or the defaults.
 pub(crate) fn security(config: &ContainerConfig) -> LinuxContainerSecurityContext {
-    config.linux.clone().and_then(|linux| linux.security_context).unwrap_or_default()
+    config
+        .linux
+        .clone()
+        .and_then(|linux| linux.security_context)
+        .unwrap_or_default()
 }
 
 /// The working folder of the process.
 pub(crate) fn working_dir<'a>(config: &'a ContainerConfig, image: &'a ImageConfig) -> &'a str {
-    let defaults = image.config.as_ref().map_or("", |defaults| defaults.working_dir.as_str());
-    [config.working_dir.as_str(), defaults].into_iter().find(|path| !path.is_empty()).unwrap_or("/")
+    let defaults = image
+        .config
+        .as_ref()
+        .map_or("", |defaults| defaults.working_dir.as_str());
+    [config.working_dir.as_str(), defaults]
+        .into_iter()
+        .find(|path| !path.is_empty())
+        .unwrap_or("/")
 }
 
 fn process(input: &Input<'_>) -> Result<Value, String> {
@@ -167,7 +177,11 @@ fn args(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>, St
     let args = if !config.command.is_empty() {
         [config.command.clone(), config.args.clone()].concat()
     } else {
-        let args = if config.args.is_empty() { defaults.cmd.unwrap_or_default() } else { config.args.clone() };
+        let args = if config.args.is_empty() {
+            defaults.cmd.unwrap_or_default()
+        } else {
+            config.args.clone()
+        };
         [defaults.entrypoint.unwrap_or_default(), args].concat()
     };
     if args.is_empty() {
@@ -181,8 +195,17 @@ fn env(input: &Input<'_>) -> Vec<String> {
     if input.config.tty {
         env.push("TERM=xterm".to_owned());
     }
-    let image = input.image.config.as_ref().and_then(|defaults| defaults.env.clone()).unwrap_or_default();
-    let given = input.config.envs.iter().map(|pair| format!("{}={}", pair.key, String::from_utf8_lossy(&pair.value)));
+    let image = input
+        .image
+        .config
+        .as_ref()
+        .and_then(|defaults| defaults.env.clone())
+        .unwrap_or_default();
+    let given = input
+        .config
+        .envs
+        .iter()
+        .map(|pair| format!("{}={}", pair.key, String::from_utf8_lossy(&pair.value)));
     for entry in image.into_iter().chain(given) {
         let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
         match env.iter_mut().find(|known| name(known) == name(&entry)) {
@@ -213,13 +236,21 @@ fn namespaces(input: &Input<'_>) -> Value {
 }
 
 fn resources_of(config: &ContainerConfig) -> LinuxContainerResources {
-    config.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default()
+    config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.resources.clone())
+        .unwrap_or_default()
 }
 
 fn resources(input: &Input<'_>) -> Result<Value, String> {
     let wanted = resources_of(input.config);
     let mut cpu = Map::new();
-    for (name, value) in [("shares", wanted.cpu_shares), ("quota", wanted.cpu_quota), ("period", wanted.cpu_period)] {
+    for (name, value) in [
+        ("shares", wanted.cpu_shares),
+        ("quota", wanted.cpu_quota),
+        ("period", wanted.cpu_period),
+    ] {
         if value != 0 {
             cpu.insert(name.into(), json!(value));
         }
@@ -234,7 +265,11 @@ fn resources(input: &Input<'_>) -> Result<Value, String> {
         memory.insert("limit".into(), json!(wanted.memory_limit_in_bytes));
         if input.machine.swap_limit {
             // Kubernetes: no swap unless asked for.
-            let swap = if wanted.memory_swap_limit_in_bytes == 0 { wanted.memory_limit_in_bytes } else { wanted.memory_swap_limit_in_bytes };
+            let swap = if wanted.memory_swap_limit_in_bytes == 0 {
+                wanted.memory_limit_in_bytes
+            } else {
+                wanted.memory_swap_limit_in_bytes
+            };
             memory.insert("swap".into(), json!(swap));
         }
     }
@@ -245,7 +280,10 @@ fn resources(input: &Input<'_>) -> Result<Value, String> {
     if !memory.is_empty() {
         resources.insert("memory".into(), json!(memory));
     }
-    let pages = wanted.hugepage_limits.iter().map(|limit| json!({"pageSize": limit.page_size, "limit": limit.limit}));
+    let pages = wanted
+        .hugepage_limits
+        .iter()
+        .map(|limit| json!({"pageSize": limit.page_size, "limit": limit.limit}));
     let pages: Vec<Value> = pages.collect();
     if !pages.is_empty() {
         resources.insert("hugepageLimits".into(), json!(pages));
@@ -260,7 +298,11 @@ fn resources(input: &Input<'_>) -> Result<Value, String> {
 }
 
 fn paths(asked: &[String], defaults: &[&str]) -> Value {
-    if asked.is_empty() { json!(defaults) } else { json!(asked) }
+    if asked.is_empty() {
+        json!(defaults)
+    } else {
+        json!(asked)
+    }
 }
 
 /// A profile that exists must be applied or refused; the runtime's default is to have none.
@@ -269,7 +311,10 @@ fn check_profiles(security: &LinuxContainerSecurityContext) -> Result<(), String
         if let Some(profile) = profile
             && profile.profile_type() == ProfileType::Localhost
         {
-            return Err(format!("the {what} profile {:?} cannot be applied: this runtime has no {what} support", profile.localhost_ref));
+            return Err(format!(
+                "the {what} profile {:?} cannot be applied: this runtime has no {what} support",
+                profile.localhost_ref
+            ));
         }
     }
     Ok(())

@@ -69,11 +69,18 @@ fn resolve_in(passwd: &str, group: &str, wanted: &Wanted<'_>) -> Result<User, St
     }
     // The process has its own group in any case, and runc and containerd list it too.
     groups.insert(gid);
-    Ok(User { uid: entry.uid, gid, groups: groups.into_iter().collect() })
+    Ok(User {
+        uid: entry.uid,
+        gid,
+        groups: groups.into_iter().collect(),
+    })
 }
 
 fn id(id: i64) -> Result<u32, String> {
-    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| format!("{id} is not a user or group id"))
+    u32::try_from(id)
+        .ok()
+        .filter(|id| *id != u32::MAX)
+        .ok_or_else(|| format!("{id} is not a user or group id"))
 }
 
 #[derive(Default)]
@@ -84,14 +91,27 @@ struct Entry {
 }
 
 fn find_user(passwd: &str, user: &str) -> Result<Entry, String> {
-    let number = if user.is_empty() { Some(0) } else { user.parse::<u32>().ok() };
+    let number = if user.is_empty() {
+        Some(0)
+    } else {
+        user.parse::<u32>().ok()
+    };
     let mut entries = passwd.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        Some(Entry { name: (*fields.first()?).to_owned(), uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
+        Some(Entry {
+            name: (*fields.first()?).to_owned(),
+            uid: fields.get(2)?.parse().ok()?,
+            gid: fields.get(3)?.parse().ok()?,
+        })
     });
     match number {
-        Some(uid) => Ok(entries.find(|entry| entry.uid == uid).unwrap_or(Entry { uid, ..Entry::default() })),
-        None => entries.find(|entry| entry.name == user).ok_or_else(|| format!("unable to find user {user}: no matching entries in passwd file")),
+        Some(uid) => Ok(entries.find(|entry| entry.uid == uid).unwrap_or(Entry {
+            uid,
+            ..Entry::default()
+        })),
+        None => entries
+            .find(|entry| entry.name == user)
+            .ok_or_else(|| format!("unable to find user {user}: no matching entries in passwd file")),
     }
 }
 
@@ -99,19 +119,27 @@ fn find_group(group: &str, name: &str) -> Result<u32, String> {
     if let Ok(gid) = name.parse::<u32>() {
         return Ok(gid);
     }
-    let gid = groups(group).find(|(entry, _, _)| *entry == name).map(|(_, gid, _)| gid);
+    let gid = groups(group)
+        .find(|(entry, _, _)| *entry == name)
+        .map(|(_, gid, _)| gid);
     gid.ok_or_else(|| format!("unable to find group {name}: no matching entries in group file"))
 }
 
 fn memberships<'a>(group: &'a str, name: &'a str) -> impl Iterator<Item = u32> + 'a {
     let member = move |members: &str| !name.is_empty() && members.split(',').any(|member| member == name);
-    groups(group).filter(move |(_, _, members)| member(members)).map(|(_, gid, _)| gid)
+    groups(group)
+        .filter(move |(_, _, members)| member(members))
+        .map(|(_, gid, _)| gid)
 }
 
 fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     group.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        Some((*fields.first()?, fields.get(2)?.parse().ok()?, fields.get(3).copied().unwrap_or_default()))
+        Some((
+            *fields.first()?,
+            fields.get(2)?.parse().ok()?,
+            fields.get(3).copied().unwrap_or_default(),
+        ))
     })
 }
 
@@ -125,8 +153,19 @@ mod tests {
     fn check(wanted: &Wanted<'_>, expected: Result<(u32, u32, &[u32]), &str>) {
         let user = resolve_in(PASSWD, GROUP, wanted);
         match expected {
-            Ok((uid, gid, groups)) => assert_eq!(user, Ok(User { uid, gid, groups: groups.to_vec() }), "{wanted:?}"),
-            Err(text) => assert!(user.as_ref().is_err_and(|error| error.contains(text)), "{wanted:?}: {user:?}"),
+            Ok((uid, gid, groups)) => assert_eq!(
+                user,
+                Ok(User {
+                    uid,
+                    gid,
+                    groups: groups.to_vec()
+                }),
+                "{wanted:?}"
+            ),
+            Err(text) => assert!(
+                user.as_ref().is_err_and(|error| error.contains(text)),
+                "{wanted:?}: {user:?}"
+            ),
         }
     }
 
@@ -134,14 +173,66 @@ mod tests {
     fn users_are_found() {
         let none = Wanted::default();
         check(&none, Ok((0, 0, &[0, 7])));
-        check(&Wanted { image: "redis", ..none.clone() }, Ok((101, 102, &[7, 8, 102])));
-        check(&Wanted { image: "redis:ssl", ..none.clone() }, Ok((101, 8, &[7, 8])));
-        check(&Wanted { image: "101", strict: true, ..none.clone() }, Ok((101, 102, &[102])));
-        check(&Wanted { uid: Some(5000), image: "redis:ssl", ..none.clone() }, Ok((5000, 0, &[0])));
-        check(&Wanted { uid: Some(101), gid: Some(9), supplemental: &[20], ..none.clone() }, Ok((101, 9, &[7, 8, 9, 20])));
-        check(&Wanted { username: "redis", ..none.clone() }, Ok((101, 102, &[7, 8, 102])));
-        check(&Wanted { image: "nobody", ..none.clone() }, Err("unable to find user nobody"));
-        check(&Wanted { image: "0:nogroup", ..none.clone() }, Err("unable to find group nogroup"));
+        check(
+            &Wanted {
+                image: "redis",
+                ..none.clone()
+            },
+            Ok((101, 102, &[7, 8, 102])),
+        );
+        check(
+            &Wanted {
+                image: "redis:ssl",
+                ..none.clone()
+            },
+            Ok((101, 8, &[7, 8])),
+        );
+        check(
+            &Wanted {
+                image: "101",
+                strict: true,
+                ..none.clone()
+            },
+            Ok((101, 102, &[102])),
+        );
+        check(
+            &Wanted {
+                uid: Some(5000),
+                image: "redis:ssl",
+                ..none.clone()
+            },
+            Ok((5000, 0, &[0])),
+        );
+        check(
+            &Wanted {
+                uid: Some(101),
+                gid: Some(9),
+                supplemental: &[20],
+                ..none.clone()
+            },
+            Ok((101, 9, &[7, 8, 9, 20])),
+        );
+        check(
+            &Wanted {
+                username: "redis",
+                ..none.clone()
+            },
+            Ok((101, 102, &[7, 8, 102])),
+        );
+        check(
+            &Wanted {
+                image: "nobody",
+                ..none.clone()
+            },
+            Err("unable to find user nobody"),
+        );
+        check(
+            &Wanted {
+                image: "0:nogroup",
+                ..none.clone()
+            },
+            Err("unable to find group nogroup"),
+        );
         check(&Wanted { uid: Some(-1), ..none }, Err("not a user"));
     }
 }

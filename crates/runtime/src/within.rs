@@ -21,16 +21,28 @@ pub(crate) struct Folder {
 
 impl Root {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { fd: open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())? })
+        Ok(Self {
+            fd: open(
+                path,
+                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?,
+        })
     }
 
     /// The folder at `path`.
     pub(crate) fn folder(&self, path: &Path) -> io::Result<Folder> {
-        Ok(Folder { fd: self.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY)? })
+        Ok(Folder {
+            fd: self.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?,
+        })
     }
 
     /// The folder at `path`, made with its parents if it is missing; `made` is called with each one that is.
-    pub(crate) fn make_folder(&self, path: &Path, made: &dyn Fn(&Path, &Folder) -> io::Result<()>) -> io::Result<Folder> {
+    pub(crate) fn make_folder(
+        &self,
+        path: &Path,
+        made: &dyn Fn(&Path, &Folder) -> io::Result<()>,
+    ) -> io::Result<Folder> {
         match self.folder(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,
@@ -54,7 +66,11 @@ impl Root {
 
     fn resolve(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
         let relative = path.strip_prefix("/").unwrap_or(path);
-        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let relative = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
         Ok(openat2(&self.fd, relative, how)?)
@@ -64,7 +80,9 @@ impl Root {
 impl Folder {
     /// A path to `name` in this folder for ordinary calls. Calls that follow a link at its end leave the root.
     pub(crate) fn entry(&self, name: &Path) -> PathBuf {
-        Path::new("/proc/self/fd").join(self.fd.as_raw_fd().to_string()).join(name)
+        Path::new("/proc/self/fd")
+            .join(self.fd.as_raw_fd().to_string())
+            .join(name)
     }
 
     /// A path to the folder itself.
@@ -94,7 +112,9 @@ pub(crate) fn clean(path: &Path) -> io::Result<PathBuf> {
 
 /// The parent folder and the name of a path inside the root.
 pub(crate) fn split(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
-    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     Ok((path.parent().unwrap_or(Path::new("")).to_owned(), PathBuf::from(name)))
 }
 

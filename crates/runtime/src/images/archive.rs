@@ -27,10 +27,18 @@ pub fn load_archive(root: &Path, archive: &Path) -> Result<Vec<String>, Error> {
     let file = File::open(archive).map_err(at("open", archive))?;
     let folder = store.layers().join(format!(".{}", uuid::Uuid::new_v4()));
     let what = archive.display().to_string();
-    let unpacked = unpack::reader(file).and_then(|reader| unpack::plain(reader, &folder)).map_err(|error| unusable(&what, &error));
+    let unpacked = unpack::reader(file)
+        .and_then(|reader| unpack::plain(reader, &folder))
+        .map_err(|error| unusable(&what, &error));
     let loaded = unpacked.and_then(|()| {
         let root = Root::open(&folder).map_err(at("open", &folder))?;
-        Loader { store: &store, what, root, archive }.load()
+        Loader {
+            store: &store,
+            what,
+            root,
+            archive,
+        }
+        .load()
     });
     disk::remove_folder(&folder).map_err(at("remove", &folder))?;
     drop(lease);
@@ -59,11 +67,15 @@ impl Loader<'_> {
     fn load(&self) -> Result<Vec<String>, Error> {
         // Newer `docker save` writes both; its own table has the names that people gave.
         if let Some(bytes) = self.read_if_there("manifest.json")? {
-            let saved: Vec<Saved> = serde_json::from_slice(&bytes).map_err(|error| unusable("manifest.json", &error))?;
+            let saved: Vec<Saved> =
+                serde_json::from_slice(&bytes).map_err(|error| unusable("manifest.json", &error))?;
             return self.all(saved.iter().map(|saved| self.load_saved(saved)));
         }
         let Some(bytes) = self.read_if_there("index.json")? else {
-            return Err(unusable(&self.what, &"it is neither an OCI layout nor made by docker save"));
+            return Err(unusable(
+                &self.what,
+                &"it is neither an OCI layout nor made by docker save",
+            ));
         };
         match Document::parse(&bytes)? {
             Document::Index { manifests } => self.all(manifests.iter().map(|entry| self.load_entry(entry))),
@@ -73,7 +85,11 @@ impl Loader<'_> {
 
     fn all(&self, images: impl Iterator<Item = Result<Vec<String>, Error>>) -> Result<Vec<String>, Error> {
         let names = images.collect::<Result<Vec<_>, _>>()?.concat();
-        if names.is_empty() { Err(unusable(&self.what, &"it holds no image")) } else { Ok(names) }
+        if names.is_empty() {
+            Err(unusable(&self.what, &"it holds no image"))
+        } else {
+            Ok(names)
+        }
     }
 
     fn load_saved(&self, saved: &Saved) -> Result<Vec<String>, Error> {
@@ -88,7 +104,8 @@ impl Loader<'_> {
         let (config, layers) = match Document::parse(&bytes)? {
             Document::Manifest { config, layers } => (config, layers),
             Document::Index { manifests } => {
-                let chosen = for_this_machine(&manifests).ok_or_else(|| unusable(&self.what, &"it has no image for this machine"))?;
+                let chosen = for_this_machine(&manifests)
+                    .ok_or_else(|| unusable(&self.what, &"it has no image for this machine"))?;
                 match Document::parse(&self.blob(chosen)?)? {
                     Document::Manifest { config, layers } => (config, layers),
                     Document::Index { .. } => return Err(unusable(&self.what, &"an index leads to another index")),
@@ -106,7 +123,11 @@ impl Loader<'_> {
         if let Some(name) = entry.annotations.get("io.containerd.image.name") {
             return name.clone();
         }
-        let stem = self.archive.file_name().and_then(|name| name.to_str()).unwrap_or("image");
+        let stem = self
+            .archive
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("image");
         let stem = stem.split('.').next().unwrap_or("image").to_lowercase();
         match entry.annotations.get("org.opencontainers.image.ref.name") {
             // A name by itself, or just a tag.
@@ -116,11 +137,20 @@ impl Loader<'_> {
         }
     }
 
-    fn add(&self, config_bytes: &[u8], layers: Vec<PathBuf>, tags: Vec<String>, digests: BTreeSet<String>) -> Result<Vec<String>, Error> {
+    fn add(
+        &self,
+        config_bytes: &[u8],
+        layers: Vec<PathBuf>,
+        tags: Vec<String>,
+        digests: BTreeSet<String>,
+    ) -> Result<Vec<String>, Error> {
         let config = ImageConfig::parse(config_bytes)?;
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != layers.len() {
-            return Err(unusable(&self.what, &"the number of layers differs from the configuration's"));
+            return Err(unusable(
+                &self.what,
+                &"the number of layers differs from the configuration's",
+            ));
         }
         let mut names: Vec<String> = Vec::new();
         let mut size = config_bytes.len() as u64;
@@ -132,16 +162,33 @@ impl Loader<'_> {
         }
         let id = format!("sha256:{}", hex(&<sha2::Sha256 as sha2::Digest>::digest(config_bytes)));
         self.store.keep(&id, config_bytes)?;
-        let tags = tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
+        let tags = tags
+            .iter()
+            .map(|tag| Reference::parse(tag))
+            .collect::<Result<Vec<_>, _>>()?;
         let tags: BTreeSet<String> = tags.iter().filter_map(Reference::tagged).collect();
-        let loaded = if tags.is_empty() { vec![id.clone()] } else { tags.iter().cloned().collect() };
-        self.store.add(Image { id, tags, digests, layers: names, size, config })?;
+        let loaded = if tags.is_empty() {
+            vec![id.clone()]
+        } else {
+            tags.iter().cloned().collect()
+        };
+        self.store.add(Image {
+            id,
+            tags,
+            digests,
+            layers: names,
+            size,
+            config,
+        })?;
         Ok(loaded)
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
         if !is_digest(&descriptor.digest) {
-            return Err(unusable(&self.what, &format!("{:?} is not a sha256 digest", descriptor.digest)));
+            return Err(unusable(
+                &self.what,
+                &format!("{:?} is not a sha256 digest", descriptor.digest),
+            ));
         }
         let bytes = self.read(&blob_path(&descriptor.digest).to_string_lossy())?;
         check("a blob", &descriptor.digest, &bytes)?;
@@ -149,7 +196,8 @@ impl Loader<'_> {
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Error> {
-        self.read_if_there(path)?.ok_or_else(|| unusable(&self.what, &format!("it lacks {path}")))
+        self.read_if_there(path)?
+            .ok_or_else(|| unusable(&self.what, &format!("it lacks {path}")))
     }
 
     fn read_if_there(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {

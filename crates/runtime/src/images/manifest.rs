@@ -36,8 +36,13 @@ pub(super) struct Platform {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Document {
-    Index { manifests: Vec<Descriptor> },
-    Manifest { config: Descriptor, layers: Vec<Descriptor> },
+    Index {
+        manifests: Vec<Descriptor>,
+    },
+    Manifest {
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+    },
 }
 
 /// The part of an image's configuration that decides how its containers run, and what the layers are.
@@ -96,10 +101,22 @@ pub(super) fn for_this_machine(manifests: &[Descriptor]) -> Option<&Descriptor> 
         Some(platform) => platform.os == "linux" && platform.architecture == architecture(),
         None => false,
     };
-    let variant = |descriptor: &&Descriptor| descriptor.platform.as_ref().and_then(|platform| platform.variant.clone());
+    let variant = |descriptor: &&Descriptor| {
+        descriptor
+            .platform
+            .as_ref()
+            .and_then(|platform| platform.variant.clone())
+    };
     // A variant may be newer than this processor; the plain entry never is.
-    let plain = manifests.iter().filter(fits).find(|descriptor| variant(descriptor).is_none_or(|variant| variant == "v8"));
-    let only = if manifests.len() == 1 && manifests[0].platform.is_none() { manifests.first() } else { None };
+    let plain = manifests
+        .iter()
+        .filter(fits)
+        .find(|descriptor| variant(descriptor).is_none_or(|variant| variant == "v8"));
+    let only = if manifests.len() == 1 && manifests[0].platform.is_none() {
+        manifests.first()
+    } else {
+        None
+    };
     plain.or_else(|| manifests.iter().find(fits)).or(only)
 }
 
@@ -115,7 +132,10 @@ pub(super) fn architecture() -> &'static str {
 }
 
 pub(super) fn unusable(what: &str, reason: &dyn std::fmt::Display) -> Error {
-    Error::Content { what: what.to_owned(), reason: reason.to_string() }
+    Error::Content {
+        what: what.to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +150,9 @@ mod tests {
             {"digest": "c", "platform": {"os": "linux", "architecture": architecture(), "variant": "v3"}},
             {"digest": "d", "platform": {"os": "linux", "architecture": architecture()}},
         ]});
-        let Ok(Document::Index { manifests }) = Document::parse(index.to_string().as_bytes()) else { panic!("an index") };
+        let Ok(Document::Index { manifests }) = Document::parse(index.to_string().as_bytes()) else {
+            panic!("an index")
+        };
         assert_eq!(for_this_machine(&manifests).expect("one fits").digest, "d");
         assert!(for_this_machine(&manifests[..2]).is_none());
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
@@ -39,7 +39,12 @@ pub(crate) struct Credentials {
 pub(crate) async fn pull(store: &Store, name: &str, credentials: &Credentials) -> Result<Image, Error> {
     let reference = Reference::parse(name)?;
     let lease = store.lease()?;
-    let pull = Pull { store, client: client(&reference), remote: remote(&reference)?, reference };
+    let pull = Pull {
+        store,
+        client: client(&reference),
+        remote: remote(&reference)?,
+        reference,
+    };
     let image = pull.run(credentials).await;
     drop(lease);
     image
@@ -82,10 +87,17 @@ impl Pull<'_> {
     }
 
     fn no_platform(&self) -> Error {
-        Error::Platform { name: self.reference.to_string(), architecture: architecture().to_owned() }
+        Error::Platform {
+            name: self.reference.to_string(),
+            architecture: architecture().to_owned(),
+        }
     }
 
-    async fn manifest(&self, remote: &oci_client::Reference, auth: &RegistryAuth) -> Result<(bytes::Bytes, String), Error> {
+    async fn manifest(
+        &self,
+        remote: &oci_client::Reference,
+        auth: &RegistryAuth,
+    ) -> Result<(bytes::Bytes, String), Error> {
         let pulled = self.client.pull_manifest_raw(remote, auth, &MANIFEST_TYPES).await;
         let (bytes, _) = pulled.map_err(|error| self.explain(error))?;
         let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
@@ -112,13 +124,17 @@ impl Pull<'_> {
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != layers.len() {
             let reason = format!("it has {} layers, its configuration {}", layers.len(), diff_ids.len());
-            return Err(Error::Content { what: self.reference.to_string(), reason });
+            return Err(Error::Content {
+                what: self.reference.to_string(),
+                reason,
+            });
         }
         let chains = chain_ids(diff_ids);
-        let downloads = layers.iter().zip(&chains).map(async |(layer, chain)| match self.store.layer(chain)? {
-            Some(_) => Ok(None),
-            None => self.download(layer).await.map(Some),
-        });
+        let downloads: Vec<_> = layers
+            .iter()
+            .zip(&chains)
+            .map(|(layer, chain)| self.fetch(layer, chain).boxed())
+            .collect();
         let mut downloads = futures::stream::iter(downloads).buffered(DOWNLOADS_MAX);
         let mut names: Vec<String> = Vec::new();
         for (diff_id, chain) in diff_ids.iter().zip(&chains) {
@@ -134,18 +150,36 @@ impl Pull<'_> {
                 crate::disk::remove_file(&path).map_err(at("remove", &path))?;
                 Ok(name)
             };
-            names.push(tokio::task::spawn_blocking(unpack).await.map_err(|error| Error::disk("unpack a layer")(error.into()))??);
+            names.push(
+                tokio::task::spawn_blocking(unpack)
+                    .await
+                    .map_err(|error| Error::disk("unpack a layer")(error.into()))??,
+            );
         }
         Ok(names)
+    }
+
+    /// Downloads a layer unless it is unpacked already.
+    async fn fetch(&self, layer: &Descriptor, chain: &str) -> Result<Option<PathBuf>, Error> {
+        match self.store.layer(chain)? {
+            Some(_) => Ok(None),
+            None => self.download(layer).await.map(Some),
+        }
     }
 
     /// Downloads a blob under a name of its own; it is verified and whole when this returns.
     async fn download(&self, descriptor: &Descriptor) -> Result<PathBuf, Error> {
         if !super::reference::is_digest(&descriptor.digest) {
             let reason = format!("{:?} is not a sha256 digest", descriptor.digest);
-            return Err(Error::Content { what: self.reference.to_string(), reason });
+            return Err(Error::Content {
+                what: self.reference.to_string(),
+                reason,
+            });
         }
-        let path = self.store.blob(&descriptor.digest).with_extension(format!("{}.part", uuid::Uuid::new_v4()));
+        let path = self
+            .store
+            .blob(&descriptor.digest)
+            .with_extension(format!("{}.part", uuid::Uuid::new_v4()));
         let done = self.transfer(descriptor, &path).await;
         if done.is_err() {
             crate::disk::remove_file(&path).map_err(at("remove", &path))?;
@@ -154,7 +188,10 @@ impl Pull<'_> {
     }
 
     async fn transfer(&self, descriptor: &Descriptor, path: &Path) -> Result<(), Error> {
-        let stream = self.client.pull_blob_stream(&self.remote, descriptor.digest.as_str()).await;
+        let stream = self
+            .client
+            .pull_blob_stream(&self.remote, descriptor.digest.as_str())
+            .await;
         let mut stream = stream.map_err(|error| self.explain(error))?;
         let mut file = tokio::fs::File::create(path).await.map_err(at("make", path))?;
         let mut hash = Sha256::new();
@@ -165,7 +202,11 @@ impl Pull<'_> {
         file.sync_all().await.map_err(at("write", path))?;
         let actual = format!("sha256:{}", hex(&hash.finalize()));
         if actual != descriptor.digest {
-            return Err(Error::Digest { what: "a blob".to_owned(), expected: descriptor.digest.clone(), actual });
+            return Err(Error::Digest {
+                what: "a blob".to_owned(),
+                expected: descriptor.digest.clone(),
+                actual,
+            });
         }
         Ok(())
     }
@@ -173,19 +214,37 @@ impl Pull<'_> {
     fn explain(&self, error: OciDistributionError) -> Error {
         let name = self.reference.to_string();
         match &error {
-            OciDistributionError::ImageManifestNotFoundError(reason) => Error::NotFound { name, reason: reason.clone() },
+            OciDistributionError::ImageManifestNotFoundError(reason) => Error::NotFound {
+                name,
+                reason: reason.clone(),
+            },
             OciDistributionError::RegistryError { envelope, .. }
                 if envelope.errors.iter().any(|error| {
-                    matches!(error.code, OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound)
+                    matches!(
+                        error.code,
+                        OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound
+                    )
                 }) =>
             {
-                Error::NotFound { name, reason: error.to_string() }
+                Error::NotFound {
+                    name,
+                    reason: error.to_string(),
+                }
             }
-            OciDistributionError::ServerError { code: 404, .. } => Error::NotFound { name, reason: error.to_string() },
+            OciDistributionError::ServerError { code: 404, .. } => Error::NotFound {
+                name,
+                reason: error.to_string(),
+            },
             OciDistributionError::AuthenticationFailure(_) | OciDistributionError::UnauthorizedError { .. } => {
-                Error::NotAllowed { name, reason: error.to_string() }
+                Error::NotAllowed {
+                    name,
+                    reason: error.to_string(),
+                }
             }
-            _ => Error::Registry { name, source: Box::new(error) },
+            _ => Error::Registry {
+                name,
+                source: Box::new(error),
+            },
         }
     }
 }
@@ -196,14 +255,24 @@ fn remote(reference: &Reference) -> Result<oci_client::Reference, Error> {
     if exact.digest.is_some() {
         exact.tag = None;
     }
-    exact.to_string().parse().map_err(|error: oci_client::ParseError| Error::Name { name: reference.to_string(), reason: error.to_string() })
+    exact
+        .to_string()
+        .parse()
+        .map_err(|error: oci_client::ParseError| Error::Name {
+            name: reference.to_string(),
+            reason: error.to_string(),
+        })
 }
 
 fn client(reference: &Reference) -> oci_client::Client {
     static PROVIDER: Once = Once::new();
     // If another part of the process has chosen a provider, that one serves as well.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    let protocol = if reference.is_local() { ClientProtocol::Http } else { ClientProtocol::Https };
+    let protocol = if reference.is_local() {
+        ClientProtocol::Http
+    } else {
+        ClientProtocol::Https
+    };
     oci_client::Client::new(ClientConfig {
         protocol,
         read_timeout: Some(READ_TIMEOUT),

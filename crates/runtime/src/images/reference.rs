@@ -19,7 +19,10 @@ impl Reference {
     /// # Errors
     /// If it is not one.
     pub(crate) fn parse(name: &str) -> Result<Self, Error> {
-        let fail = |reason: &str| Error::Name { name: name.to_owned(), reason: reason.to_owned() };
+        let fail = |reason: &str| Error::Name {
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+        };
         let (rest, digest) = match name.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (name, None),
@@ -35,20 +38,37 @@ impl Reference {
             _ => (rest, None),
         };
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(fail("the tag may hold letters, digits, '_', '.' and '-', 128 of them at most"));
+            return Err(fail(
+                "the tag may hold letters, digits, '_', '.' and '-', 128 of them at most",
+            ));
         }
         let (registry, repository) = match path.split_once('/') {
             Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => (host, repository),
             _ => ("docker.io", path),
         };
-        let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+        let registry = if registry == "index.docker.io" {
+            "docker.io"
+        } else {
+            registry
+        };
         if repository.is_empty() || !repository.split('/').all(is_component) {
-            return Err(fail("a repository is made of lower-case letters and digits, with '.', '_', '-' between and '/' as separator"));
+            return Err(fail(
+                "a repository is made of lower-case letters and digits, with '.', '_', '-' between and '/' as separator",
+            ));
         }
         let official = registry == "docker.io" && !repository.contains('/');
-        let repository = if official { format!("library/{repository}") } else { repository.to_owned() };
+        let repository = if official {
+            format!("library/{repository}")
+        } else {
+            repository.to_owned()
+        };
         let tag = tag.or(if digest.is_none() { Some("latest") } else { None });
-        Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) })
+        Ok(Self {
+            registry: registry.to_owned(),
+            repository,
+            tag: tag.map(str::to_owned),
+            digest: digest.map(str::to_owned),
+        })
     }
 
     /// Registry and repository.
@@ -63,8 +83,15 @@ impl Reference {
 
     /// Whether the registry is on this machine, where nobody uses TLS.
     pub(crate) fn is_local(&self) -> bool {
-        let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
-        host == "localhost" || host == "[::1]" || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        let host = self
+            .registry
+            .rsplit_once(':')
+            .map_or(self.registry.as_str(), |(host, _)| host);
+        host == "localhost"
+            || host == "[::1]"
+            || host
+                .parse::<std::net::Ipv4Addr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -92,7 +119,9 @@ fn is_hex(text: &str) -> bool {
 
 fn is_tag(tag: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=128).contains(&tag.len()) && word(tag.as_bytes()[0]) && tag.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
+    (1..=128).contains(&tag.len())
+        && word(tag.as_bytes()[0])
+        && tag.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
 }
 
 fn is_component(component: &str) -> bool {
@@ -101,7 +130,9 @@ fn is_component(component: &str) -> bool {
     !bytes.is_empty()
         && word(bytes[0])
         && word(bytes[bytes.len() - 1])
-        && bytes.iter().all(|&byte| word(byte) || matches!(byte, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|&byte| word(byte) || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -119,19 +150,39 @@ mod tests {
             ("localhost:5000/app:v1", "localhost:5000/app:v1"),
             ("127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b:latest"),
             ("registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.9"),
-            (&format!("busybox@{digest}"), &format!("docker.io/library/busybox@{digest}")),
+            (
+                &format!("busybox@{digest}"),
+                &format!("docker.io/library/busybox@{digest}"),
+            ),
             (&format!("a.b/c:t@{digest}"), &format!("a.b/c:t@{digest}")),
         ] {
             assert_eq!(Reference::parse(name).expect(name).to_string(), expected);
         }
-        for name in ["", "UPPER", "a b", "busybox:", "busybox:-x", "a@sha256:1", "/x", "x/", "localhost/", "-a"] {
+        for name in [
+            "",
+            "UPPER",
+            "a b",
+            "busybox:",
+            "busybox:-x",
+            "a@sha256:1",
+            "/x",
+            "x/",
+            "localhost/",
+            "-a",
+        ] {
             assert!(Reference::parse(name).is_err(), "{name:?}");
         }
     }
 
     #[test]
     fn only_loopback_is_local() {
-        for (name, local) in [("localhost:5000/a", true), ("127.0.0.1:1/a", true), ("[::1]:5/a", true), ("a.b/c", false), ("10.0.0.1:5000/c", false)] {
+        for (name, local) in [
+            ("localhost:5000/a", true),
+            ("127.0.0.1:1/a", true),
+            ("[::1]:5/a", true),
+            ("a.b/c", false),
+            ("10.0.0.1:5000/c", false),
+        ] {
             assert_eq!(Reference::parse(name).expect(name).is_local(), local, "{name}");
         }
     }

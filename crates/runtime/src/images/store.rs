@@ -60,7 +60,9 @@ impl Store {
     /// # Errors
     /// If the folders cannot be made.
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
-        let store = Self { folder: root.join("images") };
+        let store = Self {
+            folder: root.join("images"),
+        };
         for folder in [store.content(), store.layers()] {
             fs::create_dir_all(&folder).map_err(at("make", &folder))?;
         }
@@ -75,21 +77,32 @@ impl Store {
     /// The image called `name`: an id, the beginning of one, or a name.
     pub(crate) fn find(&self, name: &str) -> Result<Option<Image>, Error> {
         let mut images = self.index()?.images;
-        let id = if is_digest(name) { name.to_owned() } else { format!("sha256:{name}") };
+        let id = if is_digest(name) {
+            name.to_owned()
+        } else {
+            format!("sha256:{name}")
+        };
         if is_digest(&id) {
             return Ok(images.remove(&id));
         }
         let reference = Reference::parse(name)?;
-        let by_digest = reference.digest.as_ref().map(|digest| format!("{}@{digest}", reference.place()));
-        Ok(images.into_values().find(|image| match (&by_digest, reference.tagged()) {
-            (Some(digest), _) => image.digests.contains(digest),
-            (None, tag) => tag.is_some_and(|tag| image.tags.contains(&tag)),
-        }))
+        let by_digest = reference
+            .digest
+            .as_ref()
+            .map(|digest| format!("{}@{digest}", reference.place()));
+        Ok(images
+            .into_values()
+            .find(|image| match (&by_digest, reference.tagged()) {
+                (Some(digest), _) => image.digests.contains(digest),
+                (None, tag) => tag.is_some_and(|tag| image.tags.contains(&tag)),
+            }))
     }
 
     /// Keeps the sweeper away while layers are added.
     pub(super) fn lease(&self) -> Result<Lease, Error> {
-        Ok(Lease { _lock: self.lock("sweep.lock", FlockArg::LockShared)? })
+        Ok(Lease {
+            _lock: self.lock("sweep.lock", FlockArg::LockShared)?,
+        })
     }
 
     /// Adds an image whose layers are there, or the names of one that is there.
@@ -114,9 +127,14 @@ impl Store {
     pub(crate) fn remove(&self, name: &str, used: &BTreeSet<String>) -> Result<(), Error> {
         let Some(image) = self.find(name)? else { return Ok(()) };
         let by_id = name.strip_prefix("sha256:").unwrap_or(name) == image.id.trim_start_matches("sha256:");
-        let tag = Reference::parse(name).ok().filter(|_| !by_id).and_then(|reference| reference.tagged());
+        let tag = Reference::parse(name)
+            .ok()
+            .filter(|_| !by_id)
+            .and_then(|reference| reference.tagged());
         self.change(|index| {
-            let Some(image) = index.images.get_mut(&image.id) else { return };
+            let Some(image) = index.images.get_mut(&image.id) else {
+                return;
+            };
             if let Some(tag) = tag.filter(|_| image.tags.len() > 1) {
                 image.tags.remove(&tag);
             } else {
@@ -132,12 +150,25 @@ impl Store {
         let path = self.folder.join("sweep.lock");
         let file = open_lock(&path).map_err(at("open", &path))?;
         // Somebody is adding an image right now: what is left is swept another time.
-        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(()) };
+        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            return Ok(());
+        };
         let index = self.index()?;
-        let layers: BTreeSet<&String> = index.images.values().flat_map(|image| &image.layers).chain(used).collect();
-        let content: BTreeSet<String> = index.images.keys().map(|id| id.trim_start_matches("sha256:").to_owned()).collect();
-        for (folder, keep) in [(self.layers(), &|name: &String| layers.contains(name) as bool), (self.content(), &|name: &String| content.contains(name))]
-            as [(PathBuf, &dyn Fn(&String) -> bool); 2]
+        let layers: BTreeSet<&String> = index
+            .images
+            .values()
+            .flat_map(|image| &image.layers)
+            .chain(used)
+            .collect();
+        let content: BTreeSet<String> = index
+            .images
+            .keys()
+            .map(|id| id.trim_start_matches("sha256:").to_owned())
+            .collect();
+        for (folder, keep) in [
+            (self.layers(), &|name: &String| layers.contains(name) as bool),
+            (self.content(), &|name: &String| content.contains(name)),
+        ] as [(PathBuf, &dyn Fn(&String) -> bool); 2]
         {
             for entry in fs::read_dir(&folder).map_err(at("list", &folder))? {
                 let entry = entry.map_err(at("list", &folder))?;
@@ -172,9 +203,10 @@ impl Store {
         let path = self.layers().join(&name).join("layer.json");
         let record: Option<LayerRecord> = disk::read_json(&path).map_err(at("read", &path))?;
         match record {
-            Some(record) if record.chain != chain => {
-                Err(Error::Content { what: path.display().to_string(), reason: "two layers want the same folder".to_owned() })
-            }
+            Some(record) if record.chain != chain => Err(Error::Content {
+                what: path.display().to_string(),
+                reason: "two layers want the same folder".to_owned(),
+            }),
             found => Ok(found.map(|_| name)),
         }
     }
@@ -186,7 +218,8 @@ impl Store {
         }
         let temporary = self.layers().join(format!(".{}", uuid::Uuid::new_v4()));
         let below: Vec<PathBuf> = lower.iter().map(|name| self.layers().join(name).join("fs")).collect();
-        let done = unpack::layer(path, diff_id, &temporary.join("fs"), &below).and_then(|()| self.settle(&temporary, chain));
+        let done =
+            unpack::layer(path, diff_id, &temporary.join("fs"), &below).and_then(|()| self.settle(&temporary, chain));
         if done.is_err() {
             disk::remove_folder(&temporary).map_err(at("remove", &temporary))?;
         }
@@ -194,7 +227,9 @@ impl Store {
     }
 
     fn settle(&self, temporary: &Path, chain: &str) -> Result<String, Error> {
-        let record = LayerRecord { chain: chain.to_owned() };
+        let record = LayerRecord {
+            chain: chain.to_owned(),
+        };
         disk::write_json(&temporary.join("layer.json"), &record).map_err(at("write", temporary))?;
         let file = File::open(temporary).map_err(at("open", temporary))?;
         // Otherwise a power cut could leave a layer whose folder is there and whose files are empty.
@@ -203,7 +238,9 @@ impl Store {
         let path = self.layers().join(&name);
         match fs::rename(temporary, &path) {
             // Somebody else was faster with the same layer.
-            Err(_) if path.join("layer.json").exists() => disk::remove_folder(temporary).map_err(at("remove", temporary))?,
+            Err(_) if path.join("layer.json").exists() => {
+                disk::remove_folder(temporary).map_err(at("remove", temporary))?
+            }
             done => done.map_err(at("make", &path))?,
         }
         disk::sync_parent(&path).map_err(at("make", &path))?;
@@ -245,7 +282,11 @@ pub(super) fn check(what: &str, digest: &str, bytes: &[u8]) -> Result<(), Error>
     if actual == digest {
         return Ok(());
     }
-    Err(Error::Digest { what: what.to_owned(), expected: digest.to_owned(), actual })
+    Err(Error::Digest {
+        what: what.to_owned(),
+        expected: digest.to_owned(),
+        actual,
+    })
 }
 
 /// OCI image spec: the identity of a layer applied on top of others.
@@ -253,7 +294,10 @@ pub(super) fn chain_ids(diff_ids: &[String]) -> Vec<String> {
     let mut chains: Vec<String> = Vec::new();
     for diff_id in diff_ids {
         let chain = match chains.last() {
-            Some(below) => format!("sha256:{}", hex(&Sha256::digest(format!("{below} {diff_id}").as_bytes()))),
+            Some(below) => format!(
+                "sha256:{}",
+                hex(&Sha256::digest(format!("{below} {diff_id}").as_bytes()))
+            ),
             None => diff_id.clone(),
         };
         chains.push(chain);

@@ -39,15 +39,24 @@ pub(super) fn layer(blob: &Path, diff_id: &str, target: &Path, lower: &[PathBuf]
     let what = format!("layer {diff_id}");
     let file = File::open(blob).map_err(super::at("open", blob))?;
     let reader = reader(file).map_err(|error| unusable(&what, &error))?;
-    let mut reader = Hashed { inner: reader, hash: Sha256::new() };
+    let mut reader = Hashed {
+        inner: reader,
+        hash: Sha256::new(),
+    };
     fs::create_dir_all(target).map_err(super::at("make", target))?;
     let root = Root::open(target).map_err(super::at("open", target))?;
-    let mut unpacker = Unpacker { root, lower, times: BTreeMap::new() };
+    let mut unpacker = Unpacker {
+        root,
+        lower,
+        times: BTreeMap::new(),
+    };
     let mut archive = tar::Archive::new(&mut reader);
     for entry in archive.entries().map_err(|error| unusable(&what, &error))? {
         let mut entry = entry.map_err(|error| unusable(&what, &error))?;
         unpacker.unpack(&mut entry).map_err(|error| {
-            let path = entry.path().map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
+            let path = entry
+                .path()
+                .map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
             unusable(&format!("entry {path} of {what}"), &error)
         })?;
     }
@@ -57,7 +66,11 @@ pub(super) fn layer(blob: &Path, diff_id: &str, target: &Path, lower: &[PathBuf]
     unpacker.finish().map_err(super::at("finish", target))?;
     let actual = format!("sha256:{}", hex(&reader.hash.finalize()));
     if actual != diff_id {
-        return Err(Error::Digest { what: "an unpacked layer".to_owned(), expected: diff_id.to_owned(), actual });
+        return Err(Error::Digest {
+            what: "an unpacked layer".to_owned(),
+            expected: diff_id.to_owned(),
+            actual,
+        });
     }
     Ok(())
 }
@@ -65,7 +78,11 @@ pub(super) fn layer(blob: &Path, diff_id: &str, target: &Path, lower: &[PathBuf]
 /// Unpacks any tar into `target`, as [`layer`] does, but keeps no owners.
 pub(super) fn plain(reader: impl Read, target: &Path) -> io::Result<()> {
     fs::create_dir_all(target)?;
-    let mut unpacker = Unpacker { root: Root::open(target)?, lower: &[], times: BTreeMap::new() };
+    let mut unpacker = Unpacker {
+        root: Root::open(target)?,
+        lower: &[],
+        times: BTreeMap::new(),
+    };
     for entry in tar::Archive::new(reader).entries()? {
         unpacker.unpack(&mut entry?)?;
     }
@@ -108,7 +125,9 @@ impl Unpacker<'_> {
             return self.dress(entry, &folder.path(), &path);
         }
         let (parent, name) = split(&path)?;
-        let parent = self.root.make_folder(&parent, &|path, folder| self.dress_like_below(path, folder))?;
+        let parent = self
+            .root
+            .make_folder(&parent, &|path, folder| self.dress_like_below(path, folder))?;
         let text = name.as_os_str().as_bytes();
         if text == OPAQUE.as_bytes() {
             return xattr::set(parent.path(), "trusted.overlay.opaque", b"y");
@@ -151,7 +170,12 @@ impl Unpacker<'_> {
                 let device = makedev(major.unwrap_or(0).into(), minor.unwrap_or(0).into());
                 mknod(target, kind, Mode::from_bits_truncate(0o600), device)?;
             }
-            other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown kind of entry {other:?}"))),
+            other => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("unknown kind of entry {other:?}"),
+                ));
+            }
         }
         self.dress(entry, target, path)
     }
@@ -207,7 +231,9 @@ impl Unpacker<'_> {
 }
 
 fn link_of(entry: &Entry<'_, impl Read>) -> io::Result<PathBuf> {
-    let link = entry.link_name()?.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a link without a target"))?;
+    let link = entry
+        .link_name()?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a link without a target"))?;
     Ok(link.into_owned())
 }
 
@@ -225,5 +251,11 @@ fn set_attribute(target: &Path, name: &std::ffi::OsStr, value: &[u8]) -> io::Res
 
 fn set_time(target: &Path, seconds: i64) -> io::Result<()> {
     let time = TimeSpec::new(seconds, 0);
-    Ok(utimensat(nix::fcntl::AT_FDCWD, target, &time, &time, UtimensatFlags::NoFollowSymlink)?)
+    Ok(utimensat(
+        nix::fcntl::AT_FDCWD,
+        target,
+        &time,
+        &time,
+        UtimensatFlags::NoFollowSymlink,
+    )?)
 }

@@ -30,7 +30,14 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, received: Vec::new(), pending: Vec::new(), attached: false, watching: false, gone: false })
+        Ok(Self {
+            stream,
+            received: Vec::new(),
+            pending: Vec::new(),
+            attached: false,
+            watching: false,
+            gone: false,
+        })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

@@ -94,7 +94,8 @@ struct Monitor {
 
 impl Monitor {
     fn new(plan: Plan, ready: File) -> io::Result<Self> {
-        let me = Process::of(std::process::id().cast_signed()).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
+        let me =
+            Process::of(std::process::id().cast_signed()).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
         disk::write_json(Path::new(MONITOR), &me)?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -146,7 +147,11 @@ impl Monitor {
 
     fn create(&mut self) -> io::Result<()> {
         let mut create = command(&self.plan.runtime, Path::new(OCI_LOG));
-        create.arg("create").arg("--bundle").arg(&self.plan.bundle).args(["--pid-file", "init.pid"]);
+        create
+            .arg("create")
+            .arg("--bundle")
+            .arg(&self.plan.bundle)
+            .args(["--pid-file", "init.pid"]);
         if let Some(console) = &self.plan.console_socket {
             create.arg("--console-socket").arg(console);
         }
@@ -164,14 +169,26 @@ impl Monitor {
             sources.push((Source::Console, console.as_fd(), PollFlags::POLLIN));
         }
         sources.extend(self.streams.sources());
-        sources.extend(self.clients.iter().map(|(&id, client)| (Source::Client(id), client.fd(), client.interest(stdin_is_full))));
-        let mut fds: Vec<PollFd<'_>> = sources.iter().map(|&(_, fd, interest)| PollFd::new(fd, interest)).collect();
+        sources.extend(
+            self.clients
+                .iter()
+                .map(|(&id, client)| (Source::Client(id), client.fd(), client.interest(stdin_is_full))),
+        );
+        let mut fds: Vec<PollFd<'_>> = sources
+            .iter()
+            .map(|&(_, fd, interest)| PollFd::new(fd, interest))
+            .collect();
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         let events = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        Ok(sources.iter().map(|source| source.0).zip(events).filter(|(_, events)| !events.is_empty()).collect())
+        Ok(sources
+            .iter()
+            .map(|source| source.0)
+            .zip(events)
+            .filter(|(_, events)| !events.is_empty())
+            .collect())
     }
 
     fn handle(&mut self, source: Source, events: PollFlags) -> io::Result<()> {
@@ -189,7 +206,10 @@ impl Monitor {
             Source::Console => self.take_terminal()?,
             Source::Stdout | Source::Stderr => {
                 if let Some((kind, bytes)) = self.streams.read(source) {
-                    self.clients.values_mut().filter(|client| client.attached).for_each(|client| client.send(kind, &bytes));
+                    self.clients
+                        .values_mut()
+                        .filter(|client| client.attached)
+                        .for_each(|client| client.send(kind, &bytes));
                 }
             }
             Source::Stdin => self.streams.flush_stdin(),
@@ -200,7 +220,9 @@ impl Monitor {
 
     fn take_terminal(&mut self) -> io::Result<()> {
         let Some(console) = &self.console else { return Ok(()) };
-        let Ok((connection, _)) = console.accept() else { return Ok(()) };
+        let Ok((connection, _)) = console.accept() else {
+            return Ok(());
+        };
         connection.set_nonblocking(false)?;
         // A failing OCI runtime closes the connection without sending anything, and reports the reason itself.
         if let Ok(master) = pty::receive_master(&connection) {
@@ -211,11 +233,17 @@ impl Monitor {
     }
 
     fn hear(&mut self, id: u64, events: PollFlags) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         if events.contains(PollFlags::POLLOUT) {
             client.flush();
         }
-        let frames = if events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) { client.receive() } else { Vec::new() };
+        let frames = if events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            client.receive()
+        } else {
+            Vec::new()
+        };
         for (kind, payload) in frames {
             self.obey(id, kind, &payload);
         }
@@ -227,7 +255,8 @@ impl Monitor {
             Kind::Stdin => self.streams.write_stdin(payload),
             Kind::Resize => {
                 if let [w0, w1, h0, h1] = *payload {
-                    self.streams.resize(u16::from_be_bytes([w0, w1]), u16::from_be_bytes([h0, h1]));
+                    self.streams
+                        .resize(u16::from_be_bytes([w0, w1]), u16::from_be_bytes([h0, h1]));
                 }
             }
             Kind::Reopen => {
@@ -252,7 +281,9 @@ impl Monitor {
     }
 
     fn answer(&mut self, id: u64, done: Result<(), String>) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
         match done {
             Ok(()) => client.send(Kind::Done, &[]),
             Err(reason) => client.send(Kind::Failed, reason.as_bytes()),
@@ -305,7 +336,9 @@ impl Monitor {
         if let Some(socket) = &self.plan.console_socket {
             disk::remove_file(socket)?;
         }
-        let pid = std::fs::read_to_string("init.pid").ok().and_then(|text| text.trim().parse::<i32>().ok());
+        let pid = std::fs::read_to_string("init.pid")
+            .ok()
+            .and_then(|text| text.trim().parse::<i32>().ok());
         let (0, Some(pid)) = (code, pid) else {
             self.tell(&Created::Failed(failure(Path::new(OCI_LOG), "create")));
             self.over = true;
@@ -316,7 +349,11 @@ impl Monitor {
             disk::write_json(Path::new(CREATED), &process)?;
         }
         self.tell(&Created::Pid(pid));
-        let code = self.strangers.drain(..).find(|(stranger, _)| stranger.as_raw() == pid).map(|(_, code)| code);
+        let code = self
+            .strangers
+            .drain(..)
+            .find(|(stranger, _)| stranger.as_raw() == pid)
+            .map(|(_, code)| code);
         if let Some(code) = code {
             self.ended(code);
         }
@@ -342,7 +379,13 @@ impl Monitor {
             // It may have ended by itself.
             nix::sys::signal::kill(init, Signal::SIGKILL).unwrap_or_default();
         }
-        let exit = Exit { code: 128, oom: false, at: now(), reason: Some("StartError".to_owned()), message: reason.clone() };
+        let exit = Exit {
+            code: 128,
+            oom: false,
+            at: now(),
+            reason: Some("StartError".to_owned()),
+            message: reason.clone(),
+        };
         self.exit = Some(exit);
         self.drain_until = Some(Instant::now() + DRAIN);
         self.answer(id, Err(reason));
@@ -354,7 +397,13 @@ impl Monitor {
             return;
         }
         let oom = code != 0 && self.plan.oom_files.iter().any(|file| killed_for_memory(file));
-        self.exit = Some(Exit { code, oom, at: now(), reason: None, message: String::new() });
+        self.exit = Some(Exit {
+            code,
+            oom,
+            at: now(),
+            reason: None,
+            message: String::new(),
+        });
         self.drain_until = Some(Instant::now() + DRAIN);
     }
 
@@ -372,7 +421,11 @@ impl Monitor {
         let Some(exit) = self.exit.take() else { return Ok(()) };
         self.streams.finish_log();
         disk::write_json(Path::new(EXIT), &exit)?;
-        for client in self.clients.values_mut().filter(|client| client.attached || client.watching) {
+        for client in self
+            .clients
+            .values_mut()
+            .filter(|client| client.attached || client.watching)
+        {
             client.send(Kind::Exited, &[]);
         }
         let until = Instant::now() + FAREWELL;
@@ -412,7 +465,9 @@ fn pid_of(id: u32) -> Pid {
 /// cgroup v1's memory.oom_control and v2's memory.events have the same line.
 fn killed_for_memory(file: &Path) -> bool {
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+    text.lines()
+        .filter_map(|line| line.strip_prefix("oom_kill "))
+        .any(|count| count.trim() != "0")
 }
 
 /// A descriptor set non-blocking.

@@ -24,12 +24,21 @@ pub(super) fn run(plan: &str) -> io::Result<()> {
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let runtime = spawn(&plan)?;
-    Exec { plan, signals, runtime, process: None, ended: Vec::new(), held: true }.run()
+    Exec {
+        plan,
+        signals,
+        runtime,
+        process: None,
+        ended: Vec::new(),
+        held: true,
+    }
+    .run()
 }
 
 fn spawn(plan: &ExecPlan) -> io::Result<Pid> {
     let mut exec = command(&plan.runtime, &plan.folder.join("oci.log"));
-    exec.args(["exec", "--detach", "--process"]).arg(plan.folder.join("process.json"));
+    exec.args(["exec", "--detach", "--process"])
+        .arg(plan.folder.join("process.json"));
     exec.arg("--pid-file").arg(plan.folder.join("pid"));
     match (&plan.console_socket, &plan.stdio) {
         (Some(socket), _) => {
@@ -38,7 +47,8 @@ fn spawn(plan: &ExecPlan) -> io::Result<Pid> {
         }
         (None, Some([stdin, stdout, stderr])) => {
             exec.stdin(File::open(stdin)?);
-            exec.stdout(File::options().write(true).open(stdout)?).stderr(File::options().write(true).open(stderr)?);
+            exec.stdout(File::options().write(true).open(stdout)?)
+                .stderr(File::options().write(true).open(stderr)?);
         }
         (None, None) => return Err(io::Error::other("the plan names neither streams nor a terminal")),
     }
@@ -70,7 +80,9 @@ impl Exec {
                 }
             }
             if let (None, Some(code)) = (self.process, self.code_of(self.runtime)) {
-                let pid = std::fs::read_to_string(self.plan.folder.join("pid")).ok().and_then(|text| text.trim().parse().ok());
+                let pid = std::fs::read_to_string(self.plan.folder.join("pid"))
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok());
                 let (0, Some(pid)) = (code, pid) else {
                     return tell(&ExecEvent::Failed(failure(&self.plan.folder.join("oci.log"), "exec")));
                 };
@@ -90,7 +102,10 @@ impl Exec {
     }
 
     fn code_of(&self, pid: Pid) -> Option<i32> {
-        self.ended.iter().find(|(ended, _)| *ended == pid).map(|(_, code)| *code)
+        self.ended
+            .iter()
+            .find(|(ended, _)| *ended == pid)
+            .map(|(_, code)| *code)
     }
 
     /// Until a child ends or the server lets go.
@@ -105,7 +120,9 @@ impl Exec {
             Err(error) => return Err(error.into()),
         }
         // Nothing is ever sent: any event is the end.
-        self.held &= fds.get(1).is_none_or(|fd| fd.revents().is_none_or(|events| events.is_empty()));
+        self.held &= fds
+            .get(1)
+            .is_none_or(|fd| fd.revents().is_none_or(|events| events.is_empty()));
         while self.signals.read_signal()?.is_some() {}
         Ok(())
     }
@@ -115,8 +132,10 @@ fn tell(event: &ExecEvent) -> io::Result<()> {
     let line = serde_json::to_string(event)?;
     let mut stdout = io::stdout();
     // When the server has gone there is nobody left to tell.
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).or_else(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(error),
-    })
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(error),
+        })
 }

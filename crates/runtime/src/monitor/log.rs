@@ -35,7 +35,11 @@ impl Log {
     /// Opens the log file for appending, with its folder.
     pub(super) fn open(path: Option<PathBuf>) -> io::Result<Self> {
         let file = path.as_deref().map(open).transpose()?;
-        Ok(Self { path, file, unfinished: [Vec::new(), Vec::new()] })
+        Ok(Self {
+            path,
+            file,
+            unfinished: [Vec::new(), Vec::new()],
+        })
     }
 
     /// Opens the path again, after the file was renamed away. The old file is kept if that fails.
@@ -66,7 +70,9 @@ impl Log {
     /// Writes the last line of a stream that ended without a newline.
     pub(super) fn finish(&mut self, stream: Stream, now: impl Fn() -> String) {
         let line = std::mem::take(&mut self.unfinished[stream as usize]);
-        let (Some(file), false) = (self.file.as_mut(), line.is_empty()) else { return };
+        let (Some(file), false) = (self.file.as_mut(), line.is_empty()) else {
+            return;
+        };
         let mut lines = Vec::new();
         push_line(&mut lines, &now(), stream, 'F', &line);
         save(file, &lines);
@@ -125,7 +131,10 @@ mod tests {
     #[test]
     fn lines_are_tagged() {
         assert_eq!(written(&[(Stream::Out, b"a\nb\n")]), "T stdout F a\nT stdout F b\n");
-        assert_eq!(written(&[(Stream::Out, b"a"), (Stream::Err, b"x\n"), (Stream::Out, b"b\n")]), "T stderr F x\nT stdout F ab\n");
+        assert_eq!(
+            written(&[(Stream::Out, b"a"), (Stream::Err, b"x\n"), (Stream::Out, b"b\n")]),
+            "T stderr F x\nT stdout F ab\n"
+        );
         assert_eq!(written(&[(Stream::Out, b"no newline")]), "T stdout F no newline\n");
         assert_eq!(written(&[]), "");
     }
@@ -135,10 +144,16 @@ mod tests {
         let mut line = vec![b'x'; LINE_SIZE_BYTES_MAX + 3];
         line.push(b'\n');
         let piece = "x".repeat(LINE_SIZE_BYTES_MAX);
-        assert_eq!(written(&[(Stream::Out, &line)]), format!("T stdout P {piece}\nT stdout F xxx\n"));
+        assert_eq!(
+            written(&[(Stream::Out, &line)]),
+            format!("T stdout P {piece}\nT stdout F xxx\n")
+        );
         let mut exact = vec![b'y'; LINE_SIZE_BYTES_MAX];
         exact.push(b'\n');
-        assert_eq!(written(&[(Stream::Out, &exact)]), format!("T stdout F {}\n", "y".repeat(LINE_SIZE_BYTES_MAX)));
+        assert_eq!(
+            written(&[(Stream::Out, &exact)]),
+            format!("T stdout F {}\n", "y".repeat(LINE_SIZE_BYTES_MAX))
+        );
     }
 
     #[test]
@@ -151,7 +166,10 @@ mod tests {
         log.add(Stream::Out, b"two\n", || "T".to_owned());
         log.reopen().expect("reopened");
         log.add(Stream::Out, b"three\n", || "T".to_owned());
-        assert_eq!(std::fs::read_to_string(&old).expect("old"), "T stdout F one\nT stdout F two\n");
+        assert_eq!(
+            std::fs::read_to_string(&old).expect("old"),
+            "T stdout F one\nT stdout F two\n"
+        );
         assert_eq!(std::fs::read_to_string(&path).expect("new"), "T stdout F three\n");
     }
 }

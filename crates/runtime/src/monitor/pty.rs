@@ -1,5 +1,8 @@
 //! Terminals: receiving the master end from the OCI runtime, and its size.
-#![expect(unsafe_code, reason = "file descriptors from messages and terminal ioctls have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "file descriptors from messages and terminal ioctls have no safe form"
+)]
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -23,12 +26,20 @@ pub(crate) fn receive_master(connection: &impl AsFd) -> io::Result<OwnedFd> {
             return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
         }
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "the OCI runtime sent no terminal"))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the OCI runtime sent no terminal",
+    ))
 }
 
 /// Tells the terminal its size in characters.
 pub(crate) fn resize(master: &impl AsFd, width: u16, height: u16) -> io::Result<()> {
-    let size = winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = winsize {
+        ws_row: height,
+        ws_col: width,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the request reads one winsize, which outlives the call.
     let done = unsafe { ioctl(master.as_fd().as_raw_fd(), TIOCSWINSZ, &raw const size) };
     nix::errno::Errno::result(done)?;

@@ -16,7 +16,11 @@ pub(super) fn command(runtime: &RuntimeCommand, log: &Path) -> Command {
 
 /// Starts a subcommand that needs no streams.
 pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 /// The last error in the OCI runtime's log.
@@ -26,7 +30,9 @@ pub(crate) fn failure(log: &Path, what: &str) -> String {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         matches!(line["level"].as_str()?, "error" | "fatal").then(|| line["msg"].as_str().map(str::to_owned))?
     });
-    errors.last().unwrap_or_else(|| format!("the OCI runtime's {what} failed without giving a reason"))
+    errors
+        .last()
+        .unwrap_or_else(|| format!("the OCI runtime's {what} failed without giving a reason"))
 }
 
 #[cfg(test)]

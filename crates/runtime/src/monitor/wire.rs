@@ -71,7 +71,9 @@ pub(crate) fn header(bytes: [u8; HEADER_SIZE_BYTES]) -> Option<(Kind, usize)> {
 /// # Errors
 /// If the bytes are no frame of ours.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Kind, &[u8], usize)>, NotAFrame> {
-    let Some(start) = bytes.first_chunk::<HEADER_SIZE_BYTES>() else { return Ok(None) };
+    let Some(start) = bytes.first_chunk::<HEADER_SIZE_BYTES>() else {
+        return Ok(None);
+    };
     let (kind, length) = header(*start).ok_or(NotAFrame)?;
     let end = HEADER_SIZE_BYTES + length;
     Ok(bytes.get(HEADER_SIZE_BYTES..end).map(|payload| (kind, payload, end)))

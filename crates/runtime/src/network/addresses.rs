@@ -27,7 +27,11 @@ impl Addresses {
     pub(crate) fn open(cidr: Ipv4Net, file: PathBuf, used: BTreeSet<Ipv4Addr>) -> Result<Self, NetworkError> {
         let last: Option<Ipv4Addr> = disk::read_json(&file).map_err(system(format!("read {}", file.display())))?;
         let last = last.filter(|last| cidr.contains(last)).map_or(gateway(cidr), u32::from);
-        Ok(Self { cidr, file, state: Mutex::new(State { last, used }) })
+        Ok(Self {
+            cidr,
+            file,
+            state: Mutex::new(State { last, used }),
+        })
     }
 
     /// The next free address; in use until [`Addresses::release`].

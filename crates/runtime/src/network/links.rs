@@ -19,7 +19,10 @@ const INSIDE: &str = "eth0";
 
 fn netlink(action: impl Into<String>) -> impl FnOnce(Error) -> NetworkError {
     let action = action.into();
-    move |source| NetworkError::Netlink { action, source: Box::new(source) }
+    move |source| NetworkError::Netlink {
+        action,
+        source: Box::new(source),
+    }
 }
 
 /// A conversation with the kernel about the network namespace of the calling thread.
@@ -31,7 +34,10 @@ struct Netlink {
 impl Netlink {
     fn open() -> io::Result<Self> {
         let (connection, handle, _) = new_connection()?;
-        Ok(Self { handle, connection: tokio::spawn(connection) })
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+        })
     }
 
     async fn index(&self, name: &str) -> Result<Option<LinkMessage>, Error> {
@@ -66,18 +72,35 @@ pub(super) async fn make_bridge(network: &Network) -> Result<(), NetworkError> {
     let made = handle.link().add(message).execute().await;
     made.or_else(unless(nix::libc::EEXIST)).map_err(fail("make"))?;
     let link = netlink_.index(name).await.map_err(fail("find"))?;
-    let index = link.ok_or_else(|| system(format!("find the bridge {name}"))(io::ErrorKind::NotFound.into()))?.header.index;
+    let index = link
+        .ok_or_else(|| system(format!("find the bridge {name}"))(io::ErrorKind::NotFound.into()))?
+        .header
+        .index;
     let prefix = network.pod_cidr.prefix_len();
-    let added = handle.address().add(index, IpAddr::V4(network.gateway), prefix).execute().await;
-    added.or_else(unless(nix::libc::EEXIST)).map_err(fail("give an address to"))?;
+    let added = handle
+        .address()
+        .add(index, IpAddr::V4(network.gateway), prefix)
+        .execute()
+        .await;
+    added
+        .or_else(unless(nix::libc::EEXIST))
+        .map_err(fail("give an address to"))?;
     let up = LinkUnspec::new_with_index(index).up().build();
     handle.link().set(up).execute().await.map_err(fail("turn on"))
 }
 
 /// Makes a veth pair with one end on the bridge and the other in the namespace.
-pub(super) async fn make_pair(network: &Network, host_end: &str, namespace: &Path, address: Ipv4Addr) -> Result<(), NetworkError> {
+pub(super) async fn make_pair(
+    network: &Network,
+    host_end: &str,
+    namespace: &Path,
+    address: Ipv4Addr,
+) -> Result<(), NetworkError> {
     let netlink_ = Netlink::open().map_err(system("open netlink"))?;
-    let bridge = netlink_.index(&network.bridge).await.map_err(netlink(format!("find the bridge {}", network.bridge)))?;
+    let bridge = netlink_
+        .index(&network.bridge)
+        .await
+        .map_err(netlink(format!("find the bridge {}", network.bridge)))?;
     let missing = || system(format!("find the bridge {}", network.bridge))(io::ErrorKind::NotFound.into());
     let bridge = bridge.ok_or_else(missing)?.header.index;
     let namespace = File::open(namespace).map_err(system(format!("open {}", namespace.display())))?;
@@ -105,7 +128,12 @@ pub(super) fn configure_inside(network: &Network, address: Ipv4Addr) -> io::Resu
         let link = netlink.index(INSIDE).await.map_err(io::Error::other)?;
         let index = link.ok_or(io::ErrorKind::NotFound)?.header.index;
         let prefix = network.pod_cidr.prefix_len();
-        handle.address().add(index, IpAddr::V4(address), prefix).execute().await.map_err(io::Error::other)?;
+        handle
+            .address()
+            .add(index, IpAddr::V4(address), prefix)
+            .execute()
+            .await
+            .map_err(io::Error::other)?;
         turn_on(&netlink, INSIDE).await?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(network.gateway).build();
         handle.route().add(route).execute().await.map_err(io::Error::other)
@@ -113,7 +141,11 @@ pub(super) fn configure_inside(network: &Network, address: Ipv4Addr) -> io::Resu
 }
 
 async fn turn_on(netlink: &Netlink, name: &str) -> io::Result<()> {
-    let link = netlink.index(name).await.map_err(io::Error::other)?.ok_or(io::ErrorKind::NotFound)?;
+    let link = netlink
+        .index(name)
+        .await
+        .map_err(io::Error::other)?
+        .ok_or(io::ErrorKind::NotFound)?;
     let up = LinkUnspec::new_with_index(link.header.index).up().build();
     netlink.handle.link().set(up).execute().await.map_err(io::Error::other)
 }
@@ -122,8 +154,14 @@ async fn turn_on(netlink: &Netlink, name: &str) -> io::Result<()> {
 pub(super) async fn remove(name: &str) -> Result<(), NetworkError> {
     let netlink_ = Netlink::open().map_err(system("open netlink"))?;
     let fail = || netlink(format!("remove the interface {name}"));
-    let Some(link) = netlink_.index(name).await.map_err(fail())? else { return Ok(()) };
-    debug_assert!(link.attributes.iter().any(|attribute| *attribute == LinkAttribute::IfName(name.to_owned())));
+    let Some(link) = netlink_.index(name).await.map_err(fail())? else {
+        return Ok(());
+    };
+    debug_assert!(
+        link.attributes
+            .iter()
+            .any(|attribute| *attribute == LinkAttribute::IfName(name.to_owned()))
+    );
     let removed = netlink_.handle.link().del(link.header.index).execute().await;
     removed.or_else(unless(nix::libc::ENODEV)).map_err(fail())
 }

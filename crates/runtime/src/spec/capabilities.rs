@@ -67,9 +67,16 @@ const ALL: [&str; 41] = [
 
 /// The capabilities in a `CapPrm` line of /proc/self/status.
 pub(crate) fn own(status: &str) -> Vec<String> {
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapPrm:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     let mask = mask.unwrap_or(0);
-    ALL.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, name)| (*name).to_owned()).collect()
+    ALL.iter()
+        .enumerate()
+        .filter(|(bit, _)| mask & (1 << bit) != 0)
+        .map(|(_, name)| (*name).to_owned())
+        .collect()
 }
 
 /// Those the container gets, of those we have ourselves.
@@ -78,23 +85,37 @@ pub(super) fn granted(security: &LinuxContainerSecurityContext, own: &[String]) 
         return Ok(own.to_vec());
     }
     let asked = security.capabilities.clone().unwrap_or_default();
-    let mut granted: Vec<String> = DEFAULT.iter().filter(|name| own.iter().any(|own| own == *name)).map(|name| (*name).to_owned()).collect();
+    let mut granted: Vec<String> = DEFAULT
+        .iter()
+        .filter(|name| own.iter().any(|own| own == *name))
+        .map(|name| (*name).to_owned())
+        .collect();
     if is_all(&asked.add_capabilities) {
         granted = own.to_vec();
     }
     if is_all(&asked.drop_capabilities) {
         granted.clear();
     }
-    for name in asked.add_capabilities.iter().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
+    for name in asked
+        .add_capabilities
+        .iter()
+        .filter(|name| !name.eq_ignore_ascii_case("ALL"))
+    {
         let name = full_name(name)?;
         if !own.contains(&name) {
-            return Err(format!("capability {name} cannot be added: the runtime itself does not have it on this machine"));
+            return Err(format!(
+                "capability {name} cannot be added: the runtime itself does not have it on this machine"
+            ));
         }
         if !granted.contains(&name) {
             granted.push(name);
         }
     }
-    for name in asked.drop_capabilities.iter().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
+    for name in asked
+        .drop_capabilities
+        .iter()
+        .filter(|name| !name.eq_ignore_ascii_case("ALL"))
+    {
         let name = full_name(name)?;
         granted.retain(|granted| *granted != name);
     }
@@ -103,8 +124,15 @@ pub(super) fn granted(security: &LinuxContainerSecurityContext, own: &[String]) 
 
 /// Those that stay with a process that is not root.
 pub(super) fn ambient(security: &LinuxContainerSecurityContext, granted: &[String]) -> Result<Vec<String>, String> {
-    let asked = security.capabilities.clone().unwrap_or_default().add_ambient_capabilities;
-    let names = asked.iter().map(|name| full_name(name)).collect::<Result<Vec<_>, _>>()?;
+    let asked = security
+        .capabilities
+        .clone()
+        .unwrap_or_default()
+        .add_ambient_capabilities;
+    let names = asked
+        .iter()
+        .map(|name| full_name(name))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(names.into_iter().filter(|name| granted.contains(name)).collect())
 }
 
@@ -114,8 +142,16 @@ fn is_all(names: &[String]) -> bool {
 
 fn full_name(name: &str) -> Result<String, String> {
     let upper = name.to_ascii_uppercase();
-    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-    if ALL.contains(&full.as_str()) { Ok(full) } else { Err(format!("unknown capability {name:?}")) }
+    let full = if upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    };
+    if ALL.contains(&full.as_str()) {
+        Ok(full)
+    } else {
+        Err(format!("unknown capability {name:?}"))
+    }
 }
 
 #[cfg(test)]
@@ -125,8 +161,15 @@ mod tests {
 
     fn check(add: &[&str], drop: &[&str]) -> Result<Vec<String>, String> {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let capabilities = Capability { add_capabilities: words(add), drop_capabilities: words(drop), ..Capability::default() };
-        let security = LinuxContainerSecurityContext { capabilities: Some(capabilities), ..LinuxContainerSecurityContext::default() };
+        let capabilities = Capability {
+            add_capabilities: words(add),
+            drop_capabilities: words(drop),
+            ..Capability::default()
+        };
+        let security = LinuxContainerSecurityContext {
+            capabilities: Some(capabilities),
+            ..LinuxContainerSecurityContext::default()
+        };
         let own = own("Name:\tx\nCapPrm:\t000001fffeffffff\n");
         assert_eq!(own.len(), 40);
         granted(&security, &own)
@@ -139,7 +182,11 @@ mod tests {
         assert_eq!(check(&["NET_ADMIN"], &["all"]), Ok(vec!["CAP_NET_ADMIN".to_owned()]));
         assert_eq!(check(&["ALL"], &["CAP_SYS_ADMIN"]).expect("fine").len(), 39);
         assert!(!check(&[], &["kill"]).expect("fine").contains(&"CAP_KILL".to_owned()));
-        assert!(check(&["SYS_RESOURCE"], &[]).expect_err("not ours").contains("CAP_SYS_RESOURCE"));
+        assert!(
+            check(&["SYS_RESOURCE"], &[])
+                .expect_err("not ours")
+                .contains("CAP_SYS_RESOURCE")
+        );
         assert!(check(&["NOPE"], &[]).is_err());
     }
 }

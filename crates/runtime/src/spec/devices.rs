@@ -12,7 +12,11 @@ use super::Machine;
 
 /// The device files that a container gets beyond the usual ones.
 pub(super) fn devices(config: &ContainerConfig, machine: &Machine, privileged: bool) -> Result<Vec<Value>, String> {
-    let mut devices = if privileged { machine.devices.clone() } else { Vec::new() };
+    let mut devices = if privileged {
+        machine.devices.clone()
+    } else {
+        Vec::new()
+    };
     for device in &config.devices {
         let described = describe(Path::new(&device.host_path), &device.container_path)?;
         devices.retain(|known| known["path"] != described["path"]);
@@ -30,7 +34,11 @@ pub(super) fn rules(config: &ContainerConfig, privileged: bool) -> Result<Vec<Va
     let mut rules = vec![json!({"allow": false, "access": "rwm"})];
     for device in &config.devices {
         let described = describe(Path::new(&device.host_path), &device.container_path)?;
-        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+        let access = if device.permissions.is_empty() {
+            "rwm"
+        } else {
+            &device.permissions
+        };
         rules.push(json!({"allow": true, "type": described["type"], "major": described["major"], "minor": described["minor"], "access": access}));
     }
     Ok(rules)
@@ -47,7 +55,11 @@ fn describe(host: &Path, inside: &str) -> Result<Value, String> {
         return Err(format!("{} is not a device", host.display()));
     };
     let device = metadata.rdev();
-    let inside = if inside.is_empty() { host.display().to_string() } else { inside.to_owned() };
+    let inside = if inside.is_empty() {
+        host.display().to_string()
+    } else {
+        inside.to_owned()
+    };
     Ok(json!({
         "path": inside,
         "type": letter,
@@ -70,7 +82,10 @@ fn collect(folder: &Path, devices: &mut Vec<Value>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let Ok(kind) = entry.file_type() else { continue };
-        let own = matches!(name.to_str(), Some("pts" | "shm" | "fd" | "mqueue" | ".lxc" | ".lxd-mounts" | ".udev" | "console" | "ptmx"));
+        let own = matches!(
+            name.to_str(),
+            Some("pts" | "shm" | "fd" | "mqueue" | ".lxc" | ".lxd-mounts" | ".udev" | "console" | "ptmx")
+        );
         if own {
             continue;
         }

@@ -33,22 +33,39 @@ fn depth(path: &str) -> usize {
 
 fn standard(input: &Input<'_>) -> Vec<Value> {
     let sys = if security(input.config).privileged { "rw" } else { "ro" };
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({"destination": destination, "type": kind, "source": source, "options": options})
-    };
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": source, "options": options});
     vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]),
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", sys],
+        ),
         mount("/dev/shm", "bind", &input.files.shm.to_string_lossy(), &["rbind", "rw"]),
     ]
 }
 
 fn files(input: &Input<'_>) -> Vec<Value> {
-    let access = if security(input.config).readonly_rootfs { "ro" } else { "rw" };
+    let access = if security(input.config).readonly_rootfs {
+        "ro"
+    } else {
+        "rw"
+    };
     let files = [
         ("/etc/hostname", &input.files.hostname),
         ("/etc/hosts", &input.files.hosts),
@@ -78,6 +95,15 @@ fn bind(mount: &Mount) -> Result<Value, String> {
         MountPropagation::PropagationBidirectional => "rshared",
     };
     let access = if mount.readonly { "ro" } else { "rw" };
-    let destination = format!("/{}", place.split('/').filter(|component| !component.is_empty()).collect::<Vec<_>>().join("/"));
-    Ok(json!({"destination": destination, "type": "bind", "source": mount.host_path, "options": ["rbind", propagation, access]}))
+    let destination = format!(
+        "/{}",
+        place
+            .split('/')
+            .filter(|component| !component.is_empty())
+            .collect::<Vec<_>>()
+            .join("/")
+    );
+    Ok(
+        json!({"destination": destination, "type": "bind", "source": mount.host_path, "options": ["rbind", propagation, access]}),
+    )
 }

@@ -95,7 +95,10 @@ impl Streams {
     pub(super) fn sources(&self) -> impl Iterator<Item = (Source, BorrowedFd<'_>, PollFlags)> {
         let stdout = self.stdout.as_ref().filter(|_| self.given || !self.terminal);
         let stdout = stdout.map(|file| (Source::Stdout, file.as_fd(), PollFlags::POLLIN));
-        let stderr = self.stderr.as_ref().map(|file| (Source::Stderr, file.as_fd(), PollFlags::POLLIN));
+        let stderr = self
+            .stderr
+            .as_ref()
+            .map(|file| (Source::Stderr, file.as_fd(), PollFlags::POLLIN));
         let stdin = self.stdin.as_ref().filter(|_| !self.input.is_empty());
         let stdin = stdin.map(|file| (Source::Stdin, file.as_fd(), PollFlags::POLLOUT));
         [stdout, stderr, stdin].into_iter().flatten()

@@ -1,0 +1,345 @@
+//! CRI's RuntimeService: reads requests, calls the work, writes answers.
+
+use std::time::Duration;
+
+use cri::v1::runtime_service_server::RuntimeService;
+use cri::v1::*;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use remotecommand::StreamOptions;
+use tokio_stream::wrappers::BroadcastStream;
+use tonic::{Request, Response, Status};
+
+use super::{Service, select, stats};
+use crate::cgroup::Cgroup;
+use crate::failure::{blocking, internal};
+use crate::monitor::plan::now;
+use crate::monitor::wire::Kind;
+use crate::monitor_client::Connection;
+use crate::streaming::Job;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn answer<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
+}
+
+/// A grace that is no number of seconds is none.
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+fn condition(kind: &str) -> RuntimeCondition {
+    RuntimeCondition {
+        r#type: kind.to_owned(),
+        status: true,
+        ..RuntimeCondition::default()
+    }
+}
+
+#[tonic::async_trait]
+impl RuntimeService for Service {
+    type GetContainerEventsStream = BoxStream<'static, Result<ContainerEventResponse, Status>>;
+
+    async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
+        answer(VersionResponse {
+            version: "0.1.0".to_owned(),
+            runtime_name: "steadfast".to_owned(),
+            runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+            runtime_api_version: "v1".to_owned(),
+        })
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
+        // The server begins only after the network is set up.
+        let conditions = vec![condition("RuntimeReady"), condition("NetworkReady")];
+        answer(StatusResponse {
+            status: Some(RuntimeStatus { conditions }),
+            runtime_handlers: vec![RuntimeHandler {
+                name: String::new(),
+                features: Some(RuntimeHandlerFeatures::default()),
+            }],
+            features: Some(RuntimeFeatures {
+                supplemental_groups_policy: true,
+                ..RuntimeFeatures::default()
+            }),
+            ..StatusResponse::default()
+        })
+    }
+
+    async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {
+        let linux = LinuxRuntimeConfiguration {
+            cgroup_driver: CgroupDriver::Cgroupfs.into(),
+        };
+        answer(RuntimeConfigResponse { linux: Some(linux) })
+    }
+
+    async fn update_runtime_config(
+        &self,
+        _: Request<UpdateRuntimeConfigRequest>,
+    ) -> Answer<UpdateRuntimeConfigResponse> {
+        // The range of pods is part of our own configuration; a kubelet's word on it changes nothing, as with containerd.
+        answer(UpdateRuntimeConfigResponse {})
+    }
+
+    async fn run_pod_sandbox(&self, request: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
+        let RunPodSandboxRequest {
+            config,
+            runtime_handler,
+        } = request.into_inner();
+        let config = config.ok_or_else(|| Status::invalid_argument("no configuration given"))?;
+        if !runtime_handler.is_empty() {
+            return Err(Status::invalid_argument(format!(
+                "no runtime for {runtime_handler:?} is configured"
+            )));
+        }
+        // A caller that gives up must not leave half a sandbox, so the work goes on without it.
+        let runtime = self.0.clone();
+        let made = self
+            .0
+            .tasks
+            .spawn(async move { runtime.run_sandbox(config, runtime_handler).await });
+        let pod_sandbox_id = made.await.map_err(internal("cannot make the sandbox"))??;
+        answer(RunPodSandboxResponse { pod_sandbox_id })
+    }
+
+    async fn stop_pod_sandbox(&self, request: Request<StopPodSandboxRequest>) -> Answer<StopPodSandboxResponse> {
+        // CRI: stopping what is gone is no error.
+        if let Ok(sandbox) = self.0.sandbox(&request.into_inner().pod_sandbox_id) {
+            let runtime = self.0.clone();
+            let stopped = self.0.tasks.spawn(async move { runtime.stop_sandbox(&sandbox).await });
+            stopped.await.map_err(internal("cannot stop the sandbox"))??;
+        }
+        answer(StopPodSandboxResponse {})
+    }
+
+    async fn remove_pod_sandbox(&self, request: Request<RemovePodSandboxRequest>) -> Answer<RemovePodSandboxResponse> {
+        if let Ok(sandbox) = self.0.sandbox(&request.into_inner().pod_sandbox_id) {
+            let runtime = self.0.clone();
+            let removed = self
+                .0
+                .tasks
+                .spawn(async move { runtime.remove_sandbox(&sandbox).await });
+            removed.await.map_err(internal("cannot remove the sandbox"))??;
+        }
+        answer(RemovePodSandboxResponse {})
+    }
+
+    async fn pod_sandbox_status(&self, request: Request<PodSandboxStatusRequest>) -> Answer<PodSandboxStatusResponse> {
+        let sandbox = self.0.sandbox(&request.into_inner().pod_sandbox_id)?;
+        let containers = self.0.containers_of(&sandbox.id);
+        answer(PodSandboxStatusResponse {
+            status: Some(sandbox.status()),
+            containers_statuses: containers.iter().map(|container| container.status()).collect(),
+            timestamp: now(),
+            ..PodSandboxStatusResponse::default()
+        })
+    }
+
+    async fn list_pod_sandbox(&self, request: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let sandboxes = self
+            .0
+            .all_sandboxes()
+            .into_iter()
+            .filter(|sandbox| select::sandbox(sandbox, &filter));
+        answer(ListPodSandboxResponse {
+            items: sandboxes.map(|sandbox| sandbox.item()).collect(),
+        })
+    }
+
+    async fn create_container(&self, request: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
+        let request = request.into_inner();
+        let sandbox = self.0.sandbox(&request.pod_sandbox_id)?;
+        let config = request
+            .config
+            .ok_or_else(|| Status::invalid_argument("no configuration given"))?;
+        let runtime = self.0.clone();
+        let made = self
+            .0
+            .tasks
+            .spawn(async move { runtime.create_container(&sandbox, config).await });
+        let container_id = made.await.map_err(internal("cannot make the container"))??;
+        answer(CreateContainerResponse { container_id })
+    }
+
+    async fn start_container(&self, request: Request<StartContainerRequest>) -> Answer<StartContainerResponse> {
+        let container = self.0.container(&request.into_inner().container_id)?;
+        let runtime = self.0.clone();
+        let started = self
+            .0
+            .tasks
+            .spawn(async move { runtime.start_container(&container).await });
+        started.await.map_err(internal("cannot start the container"))??;
+        answer(StartContainerResponse {})
+    }
+
+    async fn stop_container(&self, request: Request<StopContainerRequest>) -> Answer<StopContainerResponse> {
+        let request = request.into_inner();
+        if let Ok(container) = self.0.container(&request.container_id) {
+            self.0.stop_container(&container, seconds(request.timeout)).await?;
+        }
+        answer(StopContainerResponse {})
+    }
+
+    async fn remove_container(&self, request: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
+        if let Ok(container) = self.0.container(&request.into_inner().container_id) {
+            let runtime = self.0.clone();
+            let removed = self
+                .0
+                .tasks
+                .spawn(async move { runtime.remove_container(&container).await });
+            removed.await.map_err(internal("cannot remove the container"))??;
+        }
+        answer(RemoveContainerResponse {})
+    }
+
+    async fn list_containers(&self, request: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let containers = self
+            .0
+            .all_containers()
+            .into_iter()
+            .filter(|container| select::container(container, &filter));
+        answer(ListContainersResponse {
+            containers: containers.map(|container| container.item()).collect(),
+        })
+    }
+
+    async fn container_status(&self, request: Request<ContainerStatusRequest>) -> Answer<ContainerStatusResponse> {
+        let container = self.0.container(&request.into_inner().container_id)?;
+        answer(ContainerStatusResponse {
+            status: Some(container.status()),
+            ..ContainerStatusResponse::default()
+        })
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<UpdateContainerResourcesRequest>,
+    ) -> Answer<UpdateContainerResourcesResponse> {
+        let request = request.into_inner();
+        let container = self.0.container(&request.container_id)?;
+        let cgroup = Cgroup::new(&container.record.cgroup);
+        if let Some(resources) = request.linux {
+            blocking(move || {
+                cgroup
+                    .update(&resources)
+                    .map_err(internal("cannot change the container's limits"))
+            })
+            .await?;
+        }
+        answer(UpdateContainerResourcesResponse {})
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<ReopenContainerLogRequest>,
+    ) -> Answer<ReopenContainerLogResponse> {
+        let container = self.0.container(&request.into_inner().container_id)?;
+        if !container.is_running() {
+            return Err(Status::failed_precondition(format!(
+                "container {} is not running",
+                container.id
+            )));
+        }
+        let lost = internal("cannot reach the container's monitor");
+        let mut monitor = Connection::open(&container.folder).await.map_err(lost)?;
+        monitor.request(Kind::Reopen, &[]).await.map_err(Status::internal)?;
+        answer(ReopenContainerLogResponse {})
+    }
+
+    async fn exec_sync(&self, request: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
+        let request = request.into_inner();
+        let container = self.0.container(&request.container_id)?;
+        let limit = Some(seconds(request.timeout)).filter(|limit| !limit.is_zero());
+        let (stdout, stderr, exit_code) = self.0.exec_sync(&container, request.cmd, limit).await?;
+        answer(ExecSyncResponse {
+            stdout,
+            stderr,
+            exit_code,
+        })
+    }
+
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        let request = request.into_inner();
+        let container = self.0.container(&request.container_id)?;
+        if !container.is_running() {
+            return Err(Status::failed_precondition(format!(
+                "container {} is not running",
+                container.id
+            )));
+        }
+        let streams = StreamOptions {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            tty: request.tty,
+        };
+        let url = self.0.streaming.promise(Job {
+            container,
+            streams,
+            command: Some(request.cmd),
+        });
+        answer(ExecResponse { url })
+    }
+
+    async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
+        let request = request.into_inner();
+        let container = self.0.container(&request.container_id)?;
+        if !container.is_running() {
+            return Err(Status::failed_precondition(format!(
+                "container {} is not running",
+                container.id
+            )));
+        }
+        let streams = StreamOptions {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            tty: container.config.tty,
+        };
+        let url = self.0.streaming.promise(Job {
+            container,
+            streams,
+            command: None,
+        });
+        answer(AttachResponse { url })
+    }
+
+    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        Err(Status::unimplemented(
+            "port-forward is not supported by this runtime; the pod's address is reachable from this machine",
+        ))
+    }
+
+    async fn container_stats(&self, request: Request<ContainerStatsRequest>) -> Answer<ContainerStatsResponse> {
+        let container = self.0.container(&request.into_inner().container_id)?;
+        let stats = blocking(move || Ok(stats::of(&container))).await?;
+        answer(ContainerStatsResponse { stats: Some(stats) })
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let containers: Vec<_> = self
+            .0
+            .all_containers()
+            .into_iter()
+            .filter(|container| select::stats(container, &filter))
+            .collect();
+        let stats = blocking(move || Ok(containers.iter().map(|container| stats::of(container)).collect())).await?;
+        answer(ListContainerStatsResponse { stats })
+    }
+
+    async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
+        let events = BroadcastStream::new(self.0.events.subscribe());
+        let events = events
+            .map(|event| event.map_err(|lagged| Status::data_loss(format!("the listener is too slow: {lagged}"))));
+        // An open stream would keep the server from ending.
+        let shutdown = self.0.shutdown.clone().cancelled_owned();
+        answer(events.take_until(shutdown).boxed())
+    }
+}
