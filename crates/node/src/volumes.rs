@@ -1,0 +1,204 @@
+//! A pod's volumes on this machine: made ready before its containers, kept up to date, and taken away after them.
+//!
+//! Below the agent's root: `pods/<uid>/volumes/<type>/<name>`, `pods/<uid>/volume-subpaths/<name>/<container>/<n>`,
+//! `pods/<uid>/etc-hosts`, `pods/<uid>/containers/<container>/<restart>` (termination messages).
+
+pub(crate) mod atomic;
+pub(crate) mod claims;
+pub(crate) mod host_path;
+pub(crate) mod mounts;
+pub(crate) mod ownership;
+pub(crate) mod sub_path;
+pub(crate) mod tree;
+
+use crate::objects::Objects;
+use api::k8s::api::core::v1::{Pod, Volume};
+use node_plan::{Sources, quantity_rounded_up, volume_payload};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where each volume of a pod is, by name.
+pub(crate) type Mounted = BTreeMap<String, PathBuf>;
+
+/// Why a volume is not ready.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VolumeError {
+    /// Its claim cannot be used yet.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]: {why}"
+    )]
+    Claim {
+        /// The volume's name in the pod.
+        volume: String,
+        /// What it waits for.
+        why: String,
+    },
+    /// What it is made from is not known.
+    #[error("MountVolume.SetUp failed: {why}")]
+    Sources {
+        /// What failed.
+        why: String,
+    },
+    /// It cannot be set up.
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {why}")]
+    SetUp {
+        /// The volume's name in the pod (of a claim: of the PersistentVolume).
+        volume: String,
+        /// What failed.
+        why: String,
+    },
+}
+
+/// The directory of all that belongs to a pod.
+pub(crate) fn pod_dir(root: &Path, uid: &str) -> PathBuf {
+    root.join("pods").join(uid)
+}
+
+/// Makes all volumes of a pod ready. Doing it again is fine and brings files up to date.
+pub(crate) async fn prepare(
+    root: &Path,
+    objects: &Objects,
+    node_labels: &BTreeMap<String, String>,
+    pod: &Pod,
+    sources: &Sources,
+) -> Result<Mounted, VolumeError> {
+    let mut mounted = Mounted::new();
+    let dir = pod_dir(root, pod.metadata.uid.as_deref().unwrap_or_default());
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let path = match claims::claim_name(pod, volume) {
+            Some(claim) => {
+                let place = claims::place(objects, pod, volume, &claim, node_labels)
+                    .await
+                    .map_err(|why| VolumeError::Claim {
+                        volume: volume.name.clone(),
+                        why,
+                    })?;
+                let group = fs_group(pod);
+                blocking(&place.volume.clone(), move || set_up_place(&place, group)).await?
+            }
+            None => {
+                let (dir, pod, one, sources) = (dir.clone(), pod.clone(), volume.clone(), sources.clone());
+                blocking(&volume.name, move || set_up(&dir, &pod, &one, &sources)).await?
+            }
+        };
+        mounted.insert(volume.name.clone(), path);
+    }
+    Ok(mounted)
+}
+
+/// File work away from the tasks that answer; `volume` is named in errors.
+async fn blocking(
+    volume: &str,
+    work: impl FnOnce() -> Result<PathBuf, String> + Send + 'static,
+) -> Result<PathBuf, VolumeError> {
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()));
+    done.map_err(|why| VolumeError::SetUp {
+        volume: volume.to_owned(),
+        why,
+    })
+}
+
+/// The pod's group for volumes, and whether a right root is enough.
+fn fs_group(pod: &Pod) -> Option<(u32, bool)> {
+    let security = pod.spec.as_ref()?.security_context.as_ref()?;
+    let group = u32::try_from(security.fs_group?).ok()?;
+    Some((
+        group,
+        security.fs_group_change_policy.as_deref() == Some("OnRootMismatch"),
+    ))
+}
+
+fn set_up_place(place: &claims::Place, group: Option<(u32, bool)>) -> Result<PathBuf, String> {
+    host_path::ensure(&place.path, &place.type_)?;
+    if let (true, Some((gid, on_mismatch))) = (place.takes_group, group) {
+        ownership::give_to_group(&place.path, gid, on_mismatch)
+            .map_err(|e| format!("cannot give {} to group {gid}: {e}", place.path.display()))?;
+    }
+    Ok(place.path.clone())
+}
+
+fn set_up(pod_dir: &Path, pod: &Pod, volume: &Volume, sources: &Sources) -> Result<PathBuf, String> {
+    if let Some(source) = &volume.host_path {
+        let path = PathBuf::from(&source.path);
+        return host_path::ensure(&path, source.type_.as_deref().unwrap_or_default()).map(|()| path);
+    }
+    let plugin = plugin(volume).ok_or("volumes of this type are not supported by this node")?;
+    let dir = pod_dir.join("volumes").join(plugin).join(&volume.name);
+    let io = |what: &str| {
+        let (what, shown) = (what.to_owned(), dir.display().to_string());
+        move |error: std::io::Error| format!("cannot {what} {shown}: {error}")
+    };
+    if let Some(source) = &volume.empty_dir {
+        let is_new = !dir.exists();
+        fs::create_dir_all(&dir).map_err(io("make"))?;
+        if source.medium.as_deref() == Some("Memory") {
+            let size = source
+                .size_limit
+                .as_ref()
+                .and_then(|q| quantity_rounded_up(q, 1_000_000_000));
+            let size = size.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+            mounts::mount_tmpfs(&dir, size).map_err(io("mount a tmpfs at"))?;
+        }
+        if is_new {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).map_err(io("open"))?;
+        }
+        if let Some((gid, on_mismatch)) = fs_group(pod) {
+            ownership::give_to_group(&dir, gid, on_mismatch).map_err(io("give to the pod's group"))?;
+        }
+        return Ok(dir);
+    }
+    let files = volume_payload(pod, volume, sources)
+        .map_err(|e| e.to_string())?
+        .unwrap_or_default();
+    fs::create_dir_all(&dir).map_err(io("make"))?;
+    if volume.secret.is_some() || volume.projected.is_some() {
+        // Secrets never reach the disk.
+        mounts::mount_tmpfs(&dir, None).map_err(io("mount a tmpfs at"))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(io("open"))?;
+    }
+    atomic::write(&dir, &files, fs_group(pod).map(|(gid, _)| gid)).map_err(io("write"))?;
+    Ok(dir)
+}
+
+/// The directory name of a volume type, as kubelets have it.
+fn plugin(volume: &Volume) -> Option<&'static str> {
+    let plugins = [
+        (volume.empty_dir.is_some(), "kubernetes.io~empty-dir"),
+        (volume.config_map.is_some(), "kubernetes.io~configmap"),
+        (volume.secret.is_some(), "kubernetes.io~secret"),
+        (volume.downward_api.is_some(), "kubernetes.io~downward-api"),
+        (volume.projected.is_some(), "kubernetes.io~projected"),
+    ];
+    plugins.into_iter().find(|(is, _)| *is).map(|(_, name)| name)
+}
+
+/// Unmounts everything of a pod and removes its directory.
+pub(crate) async fn take_away(root: &Path, uid: &str) -> Result<(), String> {
+    let dir = pod_dir(root, uid);
+    let work = move || {
+        if uid_is_safe(&dir) {
+            mounts::unmount_below(&dir)
+                .and_then(|()| tree::remove(&dir))
+                .map_err(|e| e.to_string())
+        } else {
+            Err(format!("{} is not a pod's directory", dir.display()))
+        }
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// A uid comes from outside; it must be one plain path element.
+fn uid_is_safe(dir: &Path) -> bool {
+    let inside = dir.file_name().is_some_and(|name| !name.is_empty());
+    inside
+        && dir
+            .parent()
+            .and_then(Path::file_name)
+            .is_some_and(|name| name == "pods")
+}

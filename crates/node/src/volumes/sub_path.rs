@@ -1,0 +1,112 @@
+//! subPath: a part of a volume, found without leaving the volume whatever links are in it.
+//!
+//! The part is opened below the volume's root by the kernel (openat2, RESOLVE_IN_ROOT) and then bound to a place of our
+//! own, so that nobody can exchange it between check and use.
+
+use super::mounts;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+/// Binds `sub_path` of the volume at `target`, making it as a directory if it is not there.
+pub(crate) fn bind(volume: &Path, sub_path: &str, target: &Path) -> Result<PathBuf, String> {
+    let relative = Path::new(sub_path);
+    let is_inside = relative
+        .components()
+        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if !is_inside {
+        return Err(format!(
+            "failed to prepare subPath: {sub_path:?} must be relative and may not contain '..'"
+        ));
+    }
+    bind_part(volume, relative, target).map_err(|e| format!("failed to prepare subPath {sub_path:?}: {e}"))?;
+    Ok(target.to_path_buf())
+}
+
+fn bind_part(volume: &Path, relative: &Path, target: &Path) -> io::Result<()> {
+    if mounts::is_mount_point(target)? {
+        mounts::unmount_below(target)?;
+    }
+    let root = open_root(volume)?;
+    let part = match open_in(&root, relative) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_dirs(&root, relative)?;
+            open_in(&root, relative)?
+        }
+        other => other?,
+    };
+    let source = PathBuf::from(format!("/proc/self/fd/{}", part.as_raw_fd()));
+    if fs::metadata(&source)?.is_dir() {
+        fs::create_dir_all(target)?;
+    } else {
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::OpenOptions::new().create(true).append(true).open(target)?;
+    }
+    mounts::bind(&source, target)
+}
+
+fn open_root(volume: &Path) -> io::Result<OwnedFd> {
+    Ok(open(
+        volume,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn open_in(root: &OwnedFd, relative: &Path) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let relative = if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    };
+    Ok(openat2(root, relative, how)?)
+}
+
+fn make_dirs(root: &OwnedFd, relative: &Path) -> io::Result<()> {
+    let mut made = PathBuf::new();
+    for component in relative.components() {
+        let parent = open_in(root, &made)?;
+        match mkdirat(&parent, component.as_os_str(), Mode::from_bits_truncate(0o750)) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        made.push(component);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_do_not_lead_out_of_the_volume() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volume");
+        fs::create_dir_all(volume.join("real")).unwrap();
+        fs::write(volume.join("real/f"), "inside").unwrap();
+        std::os::unix::fs::symlink("/", volume.join("out")).unwrap();
+        std::os::unix::fs::symlink("real", volume.join("link")).unwrap();
+        let target = dir.path().join("target");
+        bind(&volume, "link", &target).unwrap();
+        assert_eq!(fs::read_to_string(target.join("f")).unwrap(), "inside");
+        // "/" is the volume itself for this lookup.
+        bind(&volume, "out", &target).unwrap();
+        assert!(target.join("real/f").exists());
+        bind(&volume, "new/deep", &target).unwrap();
+        assert!(volume.join("new/deep").is_dir());
+        assert!(bind(&volume, "../x", &target).is_err());
+        mounts::unmount_below(&target).unwrap();
+    }
+}
