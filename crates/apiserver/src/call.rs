@@ -28,10 +28,6 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a request, each of its own type or named by its place"
-    )]
     pub(crate) fn new(
         kind: &'static Kind,
         [namespace, name, subresource]: [String; 3],

@@ -13,7 +13,6 @@ use crate::status::{Outcome, bad_request, internal, status};
 use crate::stored::Stored;
 use api::apply;
 use api::error::{FieldError, FieldErrorType, Status};
-use api::kinds::Kind;
 use api::{defaults, strategy, validation};
 use axum::body::Body;
 use bytes::Bytes;
@@ -135,7 +134,7 @@ async fn store_new(server: &Arc<Server>, call: &Call, object: Value) -> Outcome<
         if call.write.dry_run {
             let exists = server.read_key(attempt.key).await?.is_some();
             return if exists {
-                Err(taken(kind, &name))
+                Err(taken(server, call, &name).await)
             } else {
                 Ok(Stored { value, revision: 0 })
             };
@@ -148,7 +147,7 @@ async fn store_new(server: &Arc<Server>, call: &Call, object: Value) -> Outcome<
         if lost.contains(&attempt.key.as_str()) {
             names_tried += 1;
             if !generated || names_tried >= GENERATED_NAMES_MAX {
-                return Err(taken(kind, &name));
+                return Err(taken(server, call, &name).await);
             }
         } else if !lost.iter().any(|key| attempt.namespace_key.as_deref() == Some(key)) {
             attempt.claims.refused(kind, &name, &lost)?;
@@ -196,8 +195,15 @@ async fn prepare(server: &Arc<Server>, call: &Call, object: &Value) -> Outcome<A
     })
 }
 
-fn taken(kind: &Kind, name: &str) -> Box<Status> {
-    Box::new(Status::already_exists(kind, name))
+/// 409 for a name that is taken; whoever waits for it learns whether its holder is about to go.
+async fn taken(server: &Server, call: &Call, name: &str) -> Box<Status> {
+    let mut status = Status::already_exists(call.kind, name);
+    if let Ok(Some(kv)) = server.read(call.kind, &call.namespace, name).await
+        && !Stored::from(&kv).metadata()["deletionTimestamp"].is_null()
+    {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    Box::new(status)
 }
 
 /// The text of a field; an empty one counts as absent.

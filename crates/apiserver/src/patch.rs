@@ -145,9 +145,8 @@ async fn change_applied(
     config: &Value,
 ) -> Outcome<crate::stored::Stored> {
     update::change(server, call, part, |call, current| {
-        if let Some(revision) = shown_revision(config)?
-            && current["metadata"]["resourceVersion"] != revision.to_string()
-        {
+        let named = shown_revision(config)?;
+        if named.is_some() && named != shown_revision(current)? {
             return Err(modified(call.kind, &call.name));
         }
         Ok(Proposed {

@@ -30,6 +30,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Streams that one HTTP/2 connection may have open; clients put all their watches on one connection.
 const STREAMS_MAX: u32 = 1000;
 
+/// How long an HTTP/2 connection may be silent until the client is asked whether it is still there, and how long it may
+/// take to say so: the watches of a client that vanished end then.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// In each request's extensions: cancelled when the server stops, so that watches end.
 #[derive(Clone, Debug)]
 pub(crate) struct Draining(pub(crate) CancellationToken);
@@ -102,11 +107,12 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, sh
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
-    builder
-        .http2()
+    let mut http2 = builder.http2();
+    http2
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .adaptive_window(true);
+    http2.keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -20,7 +20,7 @@ use api::{apply, defaults, strategy, validation};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use store::KeyValue;
 
@@ -128,7 +128,8 @@ async fn attempt(
     match part {
         Part::Main => strategy::prepare_update(kind, &mut new, old),
         Part::Status => strategy::prepare_status_update(kind, &mut new, old),
-        Part::Finalizers | Part::Binding => {}
+        Part::Finalizers => prepare_finalize(&mut new, old),
+        Part::Binding => {}
     }
     let warning = crate::admission::distinct_owners(&mut new["metadata"]);
     call.warn(warning);
@@ -249,6 +250,24 @@ fn must_name_revision(kind: &Kind, name: &str) -> Box<Status> {
     status(invalid.code, invalid.reason, invalid.message, invalid.details)
 }
 
+/// Of a namespace that is being finalized, only what finalizing is about comes from the client.
+fn prepare_finalize(new: &mut Value, old: &Value) {
+    let mut merged = old.clone();
+    merged["spec"] = if new["spec"].is_object() {
+        new["spec"].clone()
+    } else {
+        json!({})
+    };
+    for field in ["labels", "annotations", "finalizers"] {
+        if new["metadata"][field].is_null() {
+            remove(&mut merged["metadata"], field);
+        } else {
+            merged["metadata"][field] = new["metadata"][field].clone();
+        }
+    }
+    *new = merged;
+}
+
 /// The state that the client named has been compared; from here on the object is about the stored one.
 fn carry_over(new: &mut Value, old: &Value) {
     let (new, old) = (&mut new["metadata"], &old["metadata"]);
@@ -261,20 +280,34 @@ fn carry_over(new: &mut Value, old: &Value) {
 
 /// Whether nothing changed but the times at which nothing was written.
 fn is_same(new: &Value, old: &Value) -> bool {
-    let timeless = |object: &Value| -> Vec<Value> {
-        let mut entries = object["metadata"]["managedFields"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        entries.iter_mut().for_each(|entry| remove(entry, "time"));
-        entries
+    let same_metadata = |new: &Value, old: &Value| {
+        same_but(new, old, "managedFields", |new, old| {
+            let (new, old) = (
+                new.as_array().map_or(&[][..], Vec::as_slice),
+                old.as_array().map_or(&[][..], Vec::as_slice),
+            );
+            new.len() == old.len()
+                && new
+                    .iter()
+                    .zip(old)
+                    .all(|(new, old)| same_but(new, old, "time", |_, _| true))
+        })
     };
-    let without_entries = |object: &Value| {
-        let mut object = object.clone();
-        remove(&mut object["metadata"], "managedFields");
-        object
+    same_but(new, old, "metadata", same_metadata)
+}
+
+/// Whether two objects are equal, where one field is compared in its own way.
+fn same_but(new: &Value, old: &Value, field: &str, compare: impl Fn(&Value, &Value) -> bool) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return new == old;
     };
-    without_entries(new) == without_entries(old) && timeless(new) == timeless(old)
+    let others = |object: &Map<String, Value>| object.len() - usize::from(object.contains_key(field));
+    let null = Value::Null;
+    compare(new.get(field).unwrap_or(&null), old.get(field).unwrap_or(&null))
+        && others(new) == others(old)
+        && new
+            .iter()
+            .all(|(key, value)| key == field || old.get(key) == Some(value))
 }
 
 /// Whether a deleted object has nothing left that keeps it.
