@@ -8,6 +8,7 @@ pub mod claims;
 pub mod endpoints;
 pub mod garbage;
 pub mod namespaces;
+pub mod service_accounts;
 pub mod statefulset;
 
 mod kind;

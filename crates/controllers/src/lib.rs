@@ -40,6 +40,9 @@ pub struct Config {
     pub controllers: Vec<String>,
     /// Feature gates of the StatefulSet controller.
     pub gates: Gates,
+    /// The authority's certificate in PEM, which every namespace gets a copy of (ConfigMap `kube-root-ca.crt`); none
+    /// are made without it.
+    pub root_ca: Option<String>,
 }
 
 impl Default for Config {
@@ -47,6 +50,7 @@ impl Default for Config {
         Self {
             controllers: vec!["*".to_owned()],
             gates: Gates::default(),
+            root_ca: None,
         }
     }
 }

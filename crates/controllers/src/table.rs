@@ -12,6 +12,7 @@ pub(crate) mod claims;
 pub(crate) mod endpoints;
 pub(crate) mod garbage;
 pub(crate) mod namespaces;
+pub(crate) mod service_accounts;
 pub(crate) mod statefulset;
 
 /// Gathers what is observed of an object from the caches, and plans. An object that is gone has an empty plan.
@@ -30,7 +31,7 @@ pub(crate) struct Row {
 
 /// The rows that the configuration enables.
 pub(crate) fn rows(config: &Config) -> Vec<Row> {
-    let rows = [
+    let mut rows = vec![
         statefulset::row(config),
         claims::row(),
         claims::claim_protection_row(),
@@ -40,6 +41,8 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
         endpoints::legacy_row(),
         garbage::row(),
         namespaces::row(),
+        service_accounts::account_row(),
     ];
+    rows.extend(config.root_ca.clone().map(service_accounts::root_ca_row));
     rows.into_iter().filter(|row| config.is_enabled(row.name)).collect()
 }

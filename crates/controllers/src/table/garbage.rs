@@ -1,13 +1,148 @@
-//! The row of garbage.
+//! The row that collects garbage: everything that has owners, whatever its kind.
 
-use controllers_plan::Plan;
+use std::sync::Arc;
+
+use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use controllers_plan::garbage::{Observed, Owner, concerns, owner_target, plan, waits_for_dependents};
+use controllers_plan::{AnyObject, Key, Kind};
 
 use super::Row;
+use crate::cache::Change;
+use crate::caches::{Caches, Watch};
 
 pub(crate) fn row() -> Row {
+    // Events have no owners, and there are many of them.
+    let has_owners = |kind: &&'static api::kinds::Kind| kind.plural != "events";
+    let kinds = stored_kinds().filter(has_owners);
     Row {
         name: "garbage-collector-controller",
-        watches: Vec::new(),
-        decide: Box::new(|_, _, _| Plan::default()),
+        watches: kinds.map(|kind| Watch::metadata(kind.into(), concerned)).collect(),
+        decide: Box::new(|caches, key, _| plan(&observe(caches, key))),
     }
+}
+
+/// Each kind of stored objects once, by the name under which it is stored.
+pub(super) fn stored_kinds() -> impl Iterator<Item = &'static api::kinds::Kind> {
+    api::kinds::kinds().iter().filter(|kind| kind.storage_kind() == *kind)
+}
+
+fn observe(caches: &Caches, key: &Key) -> Observed {
+    let object = caches
+        .metadata_of(key.kind)
+        .and_then(|cache| cache.get(&key.namespace, &key.name));
+    let Some(known) = &object else {
+        return Observed::default();
+    };
+    let meta = &known.metadata;
+    let references = meta.owner_references.iter().flatten();
+    let owners = references.map(|reference| owner(caches, reference, meta)).collect();
+    let dependents = dependents(caches, meta);
+    Observed {
+        object,
+        owners,
+        dependents,
+    }
+}
+
+fn dependents(caches: &Caches, owner: &ObjectMeta) -> Vec<Arc<AnyObject>> {
+    let uid = owner.uid.as_deref().unwrap_or_default();
+    caches
+        .all_metadata()
+        .flat_map(|(_, cache)| cache.owned_by(uid))
+        .collect()
+}
+
+fn kind_of(reference: &OwnerReference) -> Option<&'static api::kinds::Kind> {
+    let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
+    stored_kinds().find(|kind| kind.kind == reference.kind && kind.group == group)
+}
+
+fn owner(caches: &Caches, reference: &OwnerReference, dependent: &ObjectMeta) -> Owner {
+    let Some(served) = kind_of(reference) else {
+        return Owner::Unknown;
+    };
+    let kind = Kind::from(served);
+    let Some(cache) = caches.metadata_of(kind) else {
+        return Owner::Unknown;
+    };
+    let Some(target) = owner_target(reference, kind, served.namespaced, dependent) else {
+        return Owner::Misplaced { target: None };
+    };
+    let known = cache.get(&target.key.namespace, &target.key.name);
+    if let Some(known) = known.filter(|known| known.metadata.uid.as_ref() == Some(&reference.uid)) {
+        return Owner::Exists(known);
+    }
+    let is_elsewhere = || {
+        cache
+            .all()
+            .iter()
+            .any(|other| other.metadata.uid.as_ref() == Some(&reference.uid))
+    };
+    if served.namespaced && is_elsewhere() {
+        return Owner::Misplaced { target: Some(target) };
+    }
+    Owner::Missing(target)
+}
+
+fn key_of(object: &AnyObject) -> Key {
+    let meta = &object.metadata;
+    Key::new(
+        object.kind,
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+fn concerned(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
+    let latest = change.latest();
+    let mut keys = Vec::new();
+    match (&change.old, &change.new) {
+        (None, Some(new)) => {
+            let has_owners = new
+                .metadata
+                .owner_references
+                .as_ref()
+                .is_some_and(|owners| !owners.is_empty());
+            if has_owners || new.metadata.deletion_timestamp.is_some() {
+                keys.push(key_of(new));
+            }
+        }
+        (Some(old), Some(new)) => {
+            if !concerns(&old.metadata, &new.metadata) {
+                return keys;
+            }
+            keys.push(key_of(new));
+            keys.extend(waiting_owners(caches, &old.metadata));
+            if waits_for_dependents(&new.metadata) {
+                keys.extend(
+                    dependents(caches, &new.metadata)
+                        .iter()
+                        .map(|dependent| key_of(dependent)),
+                );
+            }
+        }
+        (_, None) => {
+            keys.extend(
+                dependents(caches, &latest.metadata)
+                    .iter()
+                    .map(|dependent| key_of(dependent)),
+            );
+            keys.extend(waiting_owners(caches, &latest.metadata));
+        }
+    }
+    keys
+}
+
+/// Owners that may be waiting for just this dependent.
+fn waiting_owners(caches: &Caches, dependent: &ObjectMeta) -> Vec<Key> {
+    let owners = dependent
+        .owner_references
+        .iter()
+        .flatten()
+        .map(|reference| owner(caches, reference, dependent));
+    let waiting = owners.filter_map(|owner| match owner {
+        Owner::Exists(owner) if waits_for_dependents(&owner.metadata) => Some(key_of(&owner)),
+        _ => None,
+    });
+    waiting.collect()
 }
