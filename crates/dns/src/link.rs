@@ -153,3 +153,80 @@ fn code(error: &rtnetlink::Error) -> Option<i32> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+
+    /// Runs in a network of its own, which ends with the thread.
+    fn in_a_network_of_its_own(test: impl Future<Output = ()> + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                println!("no network of its own: {error}");
+                return;
+            }
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(test);
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn address_is_put_on_the_host_once_and_taken_away() {
+        in_a_network_of_its_own(async {
+            let address: IpAddr = "10.96.0.10".parse().unwrap();
+            let six: IpAddr = "fd00::10".parse().unwrap();
+            let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+            for _ in 0..2 {
+                ensure_addresses([address, six, loopback]).await.unwrap();
+            }
+            tokio::net::UdpSocket::bind((address, 53)).await.unwrap();
+            let found = with_netlink(async |handle| addresses(&handle).await).await.unwrap();
+            assert_eq!(
+                found.iter().filter(|found| **found == address).count() % 2,
+                0,
+                "{found:?}"
+            );
+            assert!(found.contains(&six) && !found.contains(&loopback), "{found:?}");
+            for _ in 0..2 {
+                remove_link().await.unwrap();
+            }
+            let found = with_netlink(async |handle| addresses(&handle).await).await.unwrap();
+            assert!(!found.contains(&address));
+        });
+    }
+
+    #[test]
+    fn address_that_another_link_has_is_left_there() {
+        in_a_network_of_its_own(async {
+            let address: IpAddr = "10.96.0.10".parse().unwrap();
+            with_netlink(async |handle| {
+                handle
+                    .link()
+                    .add(LinkBridge::new("other").build())
+                    .execute()
+                    .await
+                    .map_err(LinkError::Make)?;
+                let mut links = handle.link().get().match_name("other".to_owned()).execute();
+                let index = links.try_next().await.map_err(LinkError::Read)?.unwrap().header.index;
+                handle
+                    .address()
+                    .add(index, address, 24)
+                    .execute()
+                    .await
+                    .map_err(LinkError::Make)
+            })
+            .await
+            .unwrap();
+            ensure_addresses([address]).await.unwrap();
+            assert_eq!(
+                with_netlink(async |handle| find_link(&handle).await).await.unwrap(),
+                None
+            );
+        });
+    }
+}

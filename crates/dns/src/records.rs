@@ -288,3 +288,6 @@ pub(crate) fn reverse(address: IpAddr) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
