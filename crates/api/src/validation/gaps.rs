@@ -14,6 +14,8 @@ enum Part {
     PodSpec,
     /// A container of any sort, in a pod's spec.
     Container,
+    /// A container of a pod that has a network of its own.
+    NetworkedContainer,
     /// A Service's spec.
     Service,
     /// A claim's spec, its own or in a StatefulSet's template.
@@ -67,6 +69,9 @@ const fn gap_why(part: Part, path: &'static str, why: &'static str) -> Gap {
 const NO_ROUTES: &str =
     "no packets are routed to a Service's address or ports yet; its DNS names and EndpointSlices work";
 
+const NO_SECCOMP: &str = "the built-in runtime applies no seccomp profile yet";
+const NO_LABELS: &str = "the built-in runtime gives processes no SELinux labels yet";
+
 /// All gaps.
 const GAPS: &[Gap] = &[
     gap(Part::PodSpec, "ephemeralContainers"),
@@ -119,6 +124,13 @@ const GAPS: &[Gap] = &[
     gap(Part::PodSpec, "securityContext.appArmorProfile"),
     gap(Part::PodSpec, "securityContext.seLinuxChangePolicy"),
     gap(Part::PodSpec, "securityContext.windowsOptions"),
+    gap_why(Part::PodSpec, "securityContext.seLinuxOptions", NO_LABELS),
+    Gap {
+        part: Part::PodSpec,
+        path: "securityContext.seccompProfile.type",
+        but: But::Value(&["Unconfined"]),
+        why: NO_SECCOMP,
+    },
     Gap {
         part: Part::PodSpec,
         path: "volumes[]",
@@ -138,7 +150,7 @@ const GAPS: &[Gap] = &[
     Gap {
         part: Part::PodSpec,
         path: "volumes[].projected.sources[]",
-        but: But::Fields(&["configMap", "downwardAPI", "secret", "serviceAccountToken"]),
+        but: But::Fields(&["configMap", "downwardAPI", "secret"]),
         why: "",
     },
     gap(Part::Container, "env[].valueFrom.fileKeyRef"),
@@ -153,6 +165,13 @@ const GAPS: &[Gap] = &[
     ),
     gap(Part::Container, "securityContext.appArmorProfile"),
     gap(Part::Container, "securityContext.windowsOptions"),
+    gap_why(Part::Container, "securityContext.seLinuxOptions", NO_LABELS),
+    Gap {
+        part: Part::Container,
+        path: "securityContext.seccompProfile.type",
+        but: But::Value(&["Unconfined"]),
+        why: NO_SECCOMP,
+    },
     gap_why(
         Part::Container,
         "volumeDevices",
@@ -164,6 +183,12 @@ const GAPS: &[Gap] = &[
         but: But::Value(&["Disabled"]),
         why: "",
     },
+    gap_why(
+        Part::NetworkedContainer,
+        "ports[].hostPort",
+        "the built-in pod network opens no ports of the node, so the \
+        pod cannot start there",
+    ),
     Gap {
         part: Part::Service,
         path: "type",
@@ -321,6 +346,13 @@ fn pod_parts(spec: Place<'_>) -> Vec<(Part, Place<'_>)> {
                 .collect::<Vec<_>>()
         })
         .collect();
+    if !spec.at("hostNetwork").is_true() {
+        let networked: Vec<_> = parts
+            .iter()
+            .map(|(_, container)| (Part::NetworkedContainer, container.clone()))
+            .collect();
+        parts.extend(networked);
+    }
     parts.insert(0, (Part::PodSpec, spec));
     parts
 }

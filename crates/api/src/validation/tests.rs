@@ -6,6 +6,7 @@ use crate::kinds::by_resource;
 use crate::{defaults, strategy};
 use serde_json::json;
 
+mod distorted;
 mod objects;
 mod pods;
 mod statefulsets;
