@@ -1,2 +1,61 @@
-//! Kubernetes StatefulSets as one binary.
-fn main() {}
+//! Kubernetes StatefulSets as one binary: the composition root.
+//!
+//! `steadfast oci` and `steadfast monitor` are this same binary re-executed as small single-threaded processes; they
+//! must be reached before any thread exists. Everything else starts the async runtime and runs one command.
+
+mod args;
+mod config;
+mod daemon;
+mod down;
+mod image;
+mod kubeconfig;
+mod live;
+mod manifests;
+mod pki;
+mod preflight;
+mod services;
+mod up;
+mod walk;
+
+use args::{Args, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("oci") => return exit(oci::main(words.collect())),
+        Some("monitor") => return exit(runtime::monitor::main(words.collect())),
+        _ => {}
+    }
+    let args = Args::parse();
+    match run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(dispatch(args))?;
+    // Blocking reads of a terminal must not keep a finished command alive.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Up(up) => up::run(*up).await,
+        Command::Down(down) => down::down(down).await,
+        Command::Reset(reset) => down::reset(reset).await,
+        Command::Image(image) => image::run(image).await,
+        Command::Walk(walk) => walk::run(walk).await,
+    }
+}

@@ -1,0 +1,164 @@
+//! What a person typed: the command line, nothing resolved yet.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+const ABOUT: &str = "Kubernetes StatefulSets as one binary.
+
+Steadfast runs stateful applications on one machine with the Kubernetes API: \
+pods with stable names, claims that survive them, DNS names that follow them. \
+kubectl, Helm and client libraries work unmodified.";
+
+const EXAMPLES: &str = "First steps:
+  sudo steadfast up                              start; leave it running in this terminal
+  export KUBECONFIG=/var/lib/steadfast/admin.kubeconfig
+  steadfast image load app.tar                   bring an image without a registry
+  kubectl apply -f app.yaml                      or: steadfast up -f app.yaml
+  kubectl get statefulsets,pods,pvc
+
+To stop:
+  Ctrl-C             the daemon stops, containers go on; `steadfast up` takes them over again
+  steadfast down     stop and remove the containers, keep objects and volumes
+  steadfast reset    remove everything, volumes too (asks first)
+
+Each command explains itself: steadfast COMMAND --help";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "steadfast", version, about = ABOUT, after_help = EXAMPLES, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything on this machine and stay in the foreground
+    Up(Box<UpArgs>),
+    /// Stop the daemon and remove its containers; objects and volumes stay
+    Down(DownArgs),
+    /// Remove everything: containers, objects, volumes, certificates (asks first)
+    Reset(ResetArgs),
+    /// Bring container images in without a registry
+    Image(ImageArgs),
+    /// Walk through the textbook StatefulSet against a running Steadfast, checking every step
+    #[command(hide = true)]
+    Walk(WalkArgs),
+}
+
+/// Options that say where a Steadfast lives and how it is set up; a configuration file takes the same names.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file (YAML; the same names as these options)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where objects, volumes, images and certificates are kept [default: /var/lib/steadfast]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address of the API server [default: 127.0.0.1:6443]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where to write the administrator's kubeconfig, mode 0600 [default: DATA_DIR/admin.kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_kubeconfig: Option<PathBuf>,
+    /// Control plane only: pods are run by others
+    #[arg(long)]
+    pub(crate) no_node: bool,
+    /// Use this CRI runtime, e.g. unix:///run/containerd/containerd.sock [default: the embedded runtime]
+    #[arg(long, value_name = "URL")]
+    pub(crate) container_runtime_endpoint: Option<String>,
+    /// OCI runtime that the embedded runtime calls, e.g. runc [default: our own]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) oci_runtime: Option<PathBuf>,
+    /// Domain of the names of Services and pods [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) cluster_domain: Option<String>,
+    /// This node's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Addresses of pods [default: 10.244.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<String>,
+    /// Addresses of Services; DNS listens on the tenth [default: 10.96.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) service_cidr: Option<String>,
+    /// What to log: error, warn, info, debug, or per part as in `info,node=debug` [default: warn with -f on a
+    /// terminal, else info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+/// `steadfast up`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct UpArgs {
+    /// Set-up.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Apply these manifests when ready and show the rollout live (repeatable; - for standard input)
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print the complete configuration, with what each value means, and exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+/// `steadfast down`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DownArgs {
+    /// Set-up.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// `steadfast reset`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ResetArgs {
+    /// Set-up.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `steadfast image`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ImageArgs {
+    /// What to do with images.
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+/// The commands on images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Load images from OCI or `docker save` archives into the embedded runtime
+    Load {
+        /// Where the images are kept.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Archives (.tar, .tar.gz)
+        #[arg(required = true, value_name = "ARCHIVE")]
+        archives: Vec<PathBuf>,
+    },
+    /// List the images of the runtime
+    List {
+        /// Where the images are kept.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// `steadfast walk`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WalkArgs {
+    /// Kubeconfig of the Steadfast to walk through
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: PathBuf,
+    /// Image with a shell and a web server (busybox)
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: String,
+}

@@ -1,0 +1,409 @@
+//! The complete, validated configuration: command line over file over defaults. Nothing is bound before it stands.
+
+use crate::args::ConfigArgs;
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// What a configuration file may say: the names of the command line's options.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    write_kubeconfig: Option<PathBuf>,
+    no_node: Option<bool>,
+    container_runtime_endpoint: Option<String>,
+    oci_runtime: Option<PathBuf>,
+    cluster_domain: Option<String>,
+    node_name: Option<String>,
+    pod_cidr: Option<String>,
+    service_cidr: Option<String>,
+    log: Option<String>,
+}
+
+/// Everything that `up` needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Root of all that is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Where the API server listens.
+    pub(crate) listen: SocketAddr,
+    /// Where the administrator's kubeconfig goes.
+    pub(crate) write_kubeconfig: PathBuf,
+    /// Whether pods are left to others.
+    pub(crate) no_node: bool,
+    /// The container runtime.
+    pub(crate) runtime: Runtime,
+    /// Domain of cluster names.
+    pub(crate) cluster_domain: String,
+    /// This node's name.
+    pub(crate) node_name: String,
+    /// Addresses of pods.
+    pub(crate) pod_cidr: Cidr,
+    /// Addresses of Services.
+    pub(crate) service_cidr: Cidr,
+    /// Log filter; `None` leaves the choice to the command.
+    pub(crate) log: Option<String>,
+}
+
+/// Who runs containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// Our own runtime; `oci_runtime` names a program to call instead of our own OCI command line.
+    Embedded {
+        /// The program, `None` for our own.
+        oci_runtime: Option<PathBuf>,
+    },
+    /// A CRI runtime behind a unix socket.
+    Endpoint(String),
+}
+
+/// An IPv4 range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cidr {
+    /// First address.
+    pub(crate) base: Ipv4Addr,
+    /// Length of the prefix in bits.
+    pub(crate) prefix: u8,
+}
+
+impl Cidr {
+    /// Parses `a.b.c.d/n`; at least 16 addresses, host bits clear.
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let (base, prefix) = text.split_once('/').context("must look like 10.244.0.0/16")?;
+        let base: Ipv4Addr = base.parse().with_context(|| format!("{base:?} is no IPv4 address"))?;
+        let prefix: u8 = prefix
+            .parse()
+            .with_context(|| format!("{prefix:?} is no prefix length"))?;
+        if !(8..=28).contains(&prefix) {
+            bail!("the prefix length must be from 8 to 28");
+        }
+        if base.to_bits() & (u32::MAX >> prefix) != 0 {
+            bail!("the address has bits set behind its first {prefix}");
+        }
+        Ok(Self { base, prefix })
+    }
+
+    /// The address `n` places behind the first.
+    pub(crate) fn nth(&self, n: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.base.to_bits() + n)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let shift = 32 - u32::from(self.prefix.min(other.prefix));
+        self.base.to_bits() >> shift == other.base.to_bits() >> shift
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
+}
+
+impl Config {
+    /// Resolves what was typed against the configuration file and the defaults.
+    ///
+    /// # Errors
+    /// All that is wrong at once: an unreadable or unknown entry of the file, values that make no sense.
+    pub(crate) fn resolve(args: &ConfigArgs) -> anyhow::Result<Self> {
+        let file = match &args.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        let mut errors = Vec::new();
+        let mut cidr = |name: &str, typed: &Option<String>, filed: Option<String>, default: &str| {
+            let text = typed.clone().or(filed).unwrap_or_else(|| default.to_owned());
+            Cidr::parse(&text)
+                .map_err(|e| errors.push(format!("{name} {text:?}: {e:#}")))
+                .ok()
+        };
+        let pod_cidr = cidr("pod-cidr", &args.pod_cidr, file.pod_cidr, "10.244.0.0/16");
+        let service_cidr = cidr("service-cidr", &args.service_cidr, file.service_cidr, "10.96.0.0/16");
+        if let (Some(pods), Some(services)) = (pod_cidr, service_cidr)
+            && pods.overlaps(&services)
+        {
+            errors.push(format!("pod-cidr {pods} and service-cidr {services} overlap"));
+        }
+        let cluster_domain = args
+            .cluster_domain
+            .clone()
+            .or(file.cluster_domain)
+            .unwrap_or_else(|| "cluster.local".to_owned());
+        check_name("cluster-domain", &cluster_domain, &mut errors);
+        let node_name = match args.node_name.clone().or(file.node_name) {
+            Some(name) => name,
+            None => host_name()?,
+        };
+        check_name("node-name", &node_name, &mut errors);
+        let endpoint = args
+            .container_runtime_endpoint
+            .clone()
+            .or(file.container_runtime_endpoint);
+        let oci_runtime = args.oci_runtime.clone().or(file.oci_runtime);
+        let runtime = resolve_runtime(endpoint, oci_runtime, &mut errors);
+        let data_dir = args
+            .data_dir
+            .clone()
+            .or(file.data_dir)
+            .unwrap_or_else(|| "/var/lib/steadfast".into());
+        let data_dir = std::path::absolute(&data_dir).with_context(|| format!("data-dir {}", data_dir.display()))?;
+        let (Some(pod_cidr), Some(service_cidr), true) = (pod_cidr, service_cidr, errors.is_empty()) else {
+            bail!("the configuration is not valid:\n  {}", errors.join("\n  "));
+        };
+        Ok(Self {
+            listen: args
+                .listen
+                .or(file.listen)
+                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6443))),
+            write_kubeconfig: args
+                .write_kubeconfig
+                .clone()
+                .or(file.write_kubeconfig)
+                .unwrap_or_else(|| data_dir.join("admin.kubeconfig")),
+            no_node: args.no_node || file.no_node.unwrap_or(false),
+            runtime,
+            cluster_domain,
+            node_name,
+            pod_cidr,
+            service_cidr,
+            log: args.log.clone().or(file.log),
+            data_dir,
+        })
+    }
+
+    /// Like [`Config::resolve`], with the configuration that `up` last ran with on this data directory as the file.
+    ///
+    /// # Errors
+    /// See [`Config::resolve`].
+    pub(crate) fn resolve_last(args: &ConfigArgs) -> anyhow::Result<Self> {
+        let resolved = Self::resolve(args)?;
+        let last = last_path(&resolved.data_dir);
+        if args.config.is_some() || !last.exists() {
+            return Ok(resolved);
+        }
+        Self::resolve(&ConfigArgs {
+            config: Some(last),
+            ..args.clone()
+        })
+    }
+
+    /// Keeps the configuration for [`Config::resolve_last`].
+    ///
+    /// # Errors
+    /// When the data directory cannot be written.
+    pub(crate) fn remember(&self) -> anyhow::Result<()> {
+        let path = last_path(&self.data_dir);
+        std::fs::write(&path, self.to_yaml()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Address of the DNS server: the tenth of the Services' range, as is the custom.
+    pub(crate) fn cluster_dns(&self) -> IpAddr {
+        self.service_cidr.nth(10).into()
+    }
+
+    /// The runtime's socket.
+    pub(crate) fn runtime_endpoint(&self) -> String {
+        match &self.runtime {
+            Runtime::Embedded { .. } => format!("unix://{}", self.data_dir.join("cri.sock").display()),
+            Runtime::Endpoint(endpoint) => endpoint.clone(),
+        }
+    }
+
+    /// The whole configuration as a file with what each entry means; `resolve` reads it back to the same value.
+    pub(crate) fn to_yaml(&self) -> String {
+        let (endpoint, oci_runtime) = match &self.runtime {
+            Runtime::Embedded { oci_runtime } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
+            Runtime::Endpoint(endpoint) => (Some(endpoint.clone()), None),
+        };
+        let rows: [(&str, &str, Option<String>); 11] = [
+            (
+                "Where objects, volumes, images and certificates are kept.",
+                "data-dir",
+                Some(quoted(self.data_dir.display())),
+            ),
+            ("Address of the API server.", "listen", Some(quoted(self.listen))),
+            (
+                "Where the administrator's kubeconfig is written, mode 0600.",
+                "write-kubeconfig",
+                Some(quoted(self.write_kubeconfig.display())),
+            ),
+            (
+                "Control plane only: pods are run by others.",
+                "no-node",
+                Some(self.no_node.to_string()),
+            ),
+            (
+                "A CRI runtime's socket such as unix:///run/containerd/containerd.sock; without it the embedded runtime is used.",
+                "container-runtime-endpoint",
+                endpoint.map(quoted),
+            ),
+            (
+                "The OCI runtime that the embedded runtime calls, such as runc; without it our own.",
+                "oci-runtime",
+                oci_runtime.map(quoted),
+            ),
+            (
+                "Domain of the names of Services and pods.",
+                "cluster-domain",
+                Some(quoted(&self.cluster_domain)),
+            ),
+            ("This node's name.", "node-name", Some(quoted(&self.node_name))),
+            ("Addresses of pods.", "pod-cidr", Some(quoted(self.pod_cidr))),
+            (
+                "Addresses of Services; DNS listens on the tenth.",
+                "service-cidr",
+                Some(quoted(self.service_cidr)),
+            ),
+            (
+                "What to log: error, warn, info, debug, or per part as in info,node=debug.",
+                "log",
+                self.log.as_ref().map(quoted),
+            ),
+        ];
+        let mut text = String::new();
+        for (meaning, name, value) in rows {
+            // What is unset is shown as a comment, so that the file stays a complete list.
+            let (mark, value) = value.map_or(("# ", String::new()), |v| ("", v));
+            text.push_str(&format!("# {meaning}\n{mark}{name}: {value}\n"));
+        }
+        text
+    }
+}
+
+fn last_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("last-config.yaml")
+}
+
+fn quoted(value: impl std::fmt::Display) -> String {
+    serde_json::Value::String(value.to_string()).to_string()
+}
+
+fn read_file(path: &Path) -> anyhow::Result<File> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read configuration file {}", path.display()))?;
+    serde_saphyr::from_str(&text).with_context(|| format!("configuration file {} is not valid", path.display()))
+}
+
+fn resolve_runtime(endpoint: Option<String>, oci: Option<PathBuf>, errors: &mut Vec<String>) -> Runtime {
+    match (endpoint, oci) {
+        (Some(endpoint), oci) => {
+            if !endpoint.starts_with("unix:///") {
+                errors.push(format!(
+                    "container-runtime-endpoint {endpoint:?} must look like unix:///path/to.sock"
+                ));
+            }
+            if oci.is_some() {
+                errors.push(
+                    "oci-runtime is of the embedded runtime, it cannot go with container-runtime-endpoint".into(),
+                );
+            }
+            Runtime::Endpoint(endpoint)
+        }
+        (None, oci_runtime) => Runtime::Embedded { oci_runtime },
+    }
+}
+
+/// Complains unless `name` is a DNS subdomain in lower case (RFC 1123), as node names and domains must be.
+fn check_name(option: &str, name: &str, errors: &mut Vec<String>) {
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() > 253 || !name.split('.').all(label_ok) {
+        errors.push(format!(
+            "{option} {name:?} must be lower-case letters, digits, '-' and '.', as in a domain name"
+        ));
+    }
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("cannot read the host name")?;
+    Ok(name.to_string_lossy().to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(change: impl FnOnce(&mut ConfigArgs)) -> anyhow::Result<Config> {
+        let mut args = ConfigArgs {
+            node_name: Some("n1".into()),
+            ..ConfigArgs::default()
+        };
+        change(&mut args);
+        Config::resolve(&args)
+    }
+
+    #[test]
+    fn printed_configuration_reads_back_as_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.yaml");
+        for config in [
+            typed(|_| {}).unwrap(),
+            typed(|a| {
+                a.no_node = true;
+                a.log = Some("info,node=debug".into());
+                a.container_runtime_endpoint = Some("unix:///run/x.sock".into());
+            })
+            .unwrap(),
+        ] {
+            std::fs::write(&path, config.to_yaml()).unwrap();
+            let args = ConfigArgs {
+                config: Some(path.clone()),
+                ..ConfigArgs::default()
+            };
+            assert_eq!(Config::resolve(&args).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.yaml");
+        std::fs::write(&path, "cluster-domain: a.b\nlisten: 127.0.0.1:7000\n").unwrap();
+        let config = typed(|a| {
+            a.config = Some(path);
+            a.cluster_domain = Some("c.d".into());
+        })
+        .unwrap();
+        assert_eq!((config.cluster_domain.as_str(), config.listen.port()), ("c.d", 7000));
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let error = typed(|a| {
+            a.pod_cidr = Some("10.1.2.3/16".into());
+            a.cluster_domain = Some("Not_A.Domain".into());
+            a.container_runtime_endpoint = Some("tcp://x".into());
+        })
+        .unwrap_err()
+        .to_string();
+        for part in ["pod-cidr", "cluster-domain", "container-runtime-endpoint"] {
+            assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+
+    #[test]
+    fn overlapping_ranges_are_refused() {
+        let error = typed(|a| a.pod_cidr = Some("10.96.128.0/20".into()))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("overlap"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_entry_of_the_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.yaml");
+        std::fs::write(&path, "cluster-domian: a.b\n").unwrap();
+        assert!(typed(|a| a.config = Some(path)).is_err());
+    }
+}

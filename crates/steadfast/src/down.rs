@@ -1,0 +1,107 @@
+//! `steadfast down` and `steadfast reset`: the ways out.
+
+use crate::args::{DownArgs, ResetArgs};
+use crate::config::{Config, Runtime};
+use crate::{daemon, services};
+use anyhow::{Context, bail};
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+
+/// Stops the daemon and removes its containers; objects and volumes stay.
+///
+/// # Errors
+/// When the daemon does not stop or a container cannot be removed.
+pub(crate) async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::resolve_last(&args.config)?;
+    if !daemon::is_data_dir(&config.data_dir) {
+        bail!(
+            "{} is no data directory of Steadfast: name it with --data-dir",
+            config.data_dir.display()
+        );
+    }
+    let _lock = daemon::stop(&config.data_dir).await?;
+    remove_containers(&config).await?;
+    println!(
+        "All containers are stopped and removed. Objects and volumes are kept in {}.",
+        config.data_dir.display()
+    );
+    println!("`steadfast up` brings them back; `steadfast reset` removes them for good.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes everything, after asking.
+///
+/// # Errors
+/// When something cannot be removed; running it again goes on.
+pub(crate) async fn reset(args: ResetArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::resolve_last(&args.config)?;
+    let shown = config.data_dir.display();
+    if !config.data_dir.exists() {
+        println!("Nothing to remove: there is no {shown}.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Whoever mistypes --data-dir must not lose a home directory.
+    if !daemon::is_data_dir(&config.data_dir) {
+        bail!("{shown} is no data directory of Steadfast, it is left alone: name the right one with --data-dir");
+    }
+    if !args.yes
+        && !confirmed(&format!(
+            "Remove all containers, objects and VOLUMES in {shown}? Type yes: "
+        ))?
+    {
+        println!("Nothing was removed.");
+        return Ok(ExitCode::FAILURE);
+    }
+    let _lock = daemon::stop(&config.data_dir).await?;
+    remove_containers(&config).await?;
+    if !config.no_node {
+        if let Runtime::Embedded { .. } = config.runtime {
+            runtime::remove_all(&services::runtime_config(&config)?)
+                .await
+                .context("cannot remove the runtime's files")?;
+        }
+        dns::remove_link()
+            .await
+            .context("cannot remove the DNS server's address")?;
+    }
+    if config.write_kubeconfig.exists() {
+        std::fs::remove_file(&config.write_kubeconfig)
+            .with_context(|| format!("cannot remove {}", config.write_kubeconfig.display()))?;
+    }
+    std::fs::remove_dir_all(&config.data_dir).with_context(|| format!("cannot remove {shown}"))?;
+    println!("Everything in {shown} is removed.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn confirmed(question: &str) -> anyhow::Result<bool> {
+    print!("{question}");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+/// Removes all containers through CRI; our own runtime is started for that and stopped again.
+async fn remove_containers(config: &Config) -> anyhow::Result<()> {
+    if config.no_node {
+        return Ok(());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!("removing containers needs root: use sudo");
+    }
+    let shutdown = CancellationToken::new();
+    let serving = match config.runtime {
+        Runtime::Embedded { .. } => {
+            let config = services::runtime_config(config)?;
+            Some(tokio::spawn(runtime::serve(config, shutdown.clone())))
+        }
+        Runtime::Endpoint(_) => None,
+    };
+    let removed = node::remove_all(&config.runtime_endpoint(), &services::node_dir(config)).await;
+    shutdown.cancel();
+    if let Some(serving) = serving {
+        serving.await?.context("the container runtime failed")?;
+    }
+    removed.context("cannot remove the containers")
+}

@@ -1,0 +1,266 @@
+//! Certificates: one CA per data directory, everything else signed anew at each start.
+
+use anyhow::Context;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Signs certificates; its key lives in `DATA_DIR/pki/ca.key`.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// The CA's certificate as PEM.
+    pub(crate) certificate_pem: String,
+    certificate_der: CertificateDer<'static>,
+}
+
+/// A certificate with its key.
+pub(crate) struct Leaf {
+    /// The certificate as PEM.
+    pub(crate) certificate_pem: String,
+    /// The key as PEM (PKCS #8).
+    pub(crate) key_pem: String,
+    certificate_der: CertificateDer<'static>,
+    key_der: Vec<u8>,
+}
+
+impl Authority {
+    /// Loads the CA below `dir`, or makes one.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written, or are damaged.
+    pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+        let (key_path, certificate_path) = (dir.join("ca.key"), dir.join("ca.crt"));
+        if !certificate_path.exists() {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            let key = KeyPair::generate()?;
+            let certificate = ca_params().self_signed(&key)?;
+            // The certificate is written last: where it exists, the key does too.
+            write_private(&key_path, key.serialize_pem().as_bytes())?;
+            write_private(&certificate_path, certificate.pem().as_bytes())?;
+        }
+        let read =
+            |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+        let certificate_pem = read(&certificate_path)?;
+        let key = KeyPair::from_pem(&read(&key_path)?).with_context(|| format!("{} is damaged", key_path.display()))?;
+        let certificate_der =
+            pem_to_der(&certificate_pem).with_context(|| format!("{} is damaged", certificate_path.display()))?;
+        let issuer = Issuer::from_ca_cert_der(&certificate_der, key)
+            .with_context(|| format!("{} is damaged", certificate_path.display()))?;
+        Ok(Self {
+            issuer,
+            certificate_pem,
+            certificate_der,
+        })
+    }
+
+    /// A certificate for `user` in `groups`, to show to the API server or a kubelet.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub(crate) fn client(&self, user: &str, groups: &[&str]) -> anyhow::Result<Leaf> {
+        let mut params = leaf_params(user);
+        for group in groups {
+            params.distinguished_name.push(DnType::OrganizationName, *group);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&params)
+    }
+
+    /// A certificate for a server reached under `names` (DNS names or addresses).
+    ///
+    /// # Errors
+    /// When a name cannot stand in a certificate or signing fails.
+    pub(crate) fn server(&self, user: &str, names: &[String]) -> anyhow::Result<Leaf> {
+        let mut params = leaf_params(user);
+        for name in names {
+            params.subject_alt_names.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(
+                    name.as_str()
+                        .try_into()
+                        .with_context(|| format!("server name {name:?}"))?,
+                ),
+            });
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> anyhow::Result<Leaf> {
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Leaf {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate_der: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        })
+    }
+
+    /// TLS of a server: shows `leaf`; client certificates of this CA are `required`, or only looked at when given.
+    ///
+    /// # Errors
+    /// When the certificate is refused by the TLS library.
+    pub(crate) fn server_tls(&self, leaf: &Leaf, required: bool) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider());
+        let verifier = if required {
+            verifier
+        } else {
+            verifier.allow_unauthenticated()
+        };
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier.build()?)
+            .with_single_cert(vec![leaf.certificate_der.clone()], leaf.key())?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// TLS of a client that trusts this CA alone and shows `leaf`.
+    ///
+    /// # Errors
+    /// When the certificate is refused by the TLS library.
+    pub(crate) fn client_tls(&self, leaf: &Leaf) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(vec![leaf.certificate_der.clone()], leaf.key())?;
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> anyhow::Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate_der.clone())?;
+        Ok(roots)
+    }
+}
+
+impl Leaf {
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn ca_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "steadfast-ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params
+}
+
+fn leaf_params(user: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, user);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params
+}
+
+fn pem_to_der(pem: &str) -> anyhow::Result<CertificateDer<'static>> {
+    use rustls_pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| anyhow::anyhow!("no certificate in PEM form: {e:?}"))
+}
+
+/// Writes a file that only its owner may read, atomically.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let new = path.with_extension("new");
+        // A left-over of a crash may have other rights than those asked for below.
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_authority_is_made_once_and_its_key_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Authority::open(dir.path()).unwrap();
+        let second = Authority::open(dir.path()).unwrap();
+        assert_eq!(first.certificate_pem, second.certificate_pem);
+        let mode = std::fs::metadata(dir.path().join("ca.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_client_certificate_carries_user_and_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let leaf = Authority::open(dir.path())
+            .unwrap()
+            .client("anna", &["system:masters", "b"])
+            .unwrap();
+        let (_, certificate) = x509_parser::parse_x509_certificate(&leaf.certificate_der).unwrap();
+        let groups: Vec<_> = certificate
+            .subject()
+            .iter_organization()
+            .map(|o| o.as_str().unwrap())
+            .collect();
+        let user = certificate
+            .subject()
+            .iter_common_name()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap();
+        assert_eq!((user, groups), ("anna", vec!["system:masters", "b"]));
+    }
+
+    #[test]
+    fn a_server_certificate_and_a_client_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::open(dir.path()).unwrap();
+        let server = ca
+            .server("kube-apiserver", &["127.0.0.1".into(), "localhost".into()])
+            .unwrap();
+        let client = ca.client("anna", &[]).unwrap();
+        let (server, client) = (ca.server_tls(&server, true).unwrap(), ca.client_tls(&client).unwrap());
+        let mut client = rustls::ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap();
+        let mut server = rustls::ServerConnection::new(server).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut wire = Vec::new();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        assert_eq!(server.peer_certificates().unwrap().len(), 1);
+    }
+}

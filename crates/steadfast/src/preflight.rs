@@ -1,0 +1,52 @@
+//! What the machine must offer, looked at before anything is started, each lack told with what to do about it.
+
+use crate::config::{Config, Runtime};
+use anyhow::bail;
+use std::path::Path;
+
+/// Fails with everything that this machine lacks for `config`.
+///
+/// # Errors
+/// One line for each lack.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    if config.no_node {
+        return Ok(());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "running pods needs root (namespaces, cgroups, mounts, network devices): use sudo, or --no-node for the control plane alone"
+        );
+    }
+    let mut lacks = Vec::new();
+    if let Runtime::Endpoint(endpoint) = &config.runtime {
+        let path = endpoint.trim_start_matches("unix://");
+        if !Path::new(path).exists() {
+            lacks.push(format!(
+                "nothing is at {path}: start that container runtime, or leave out --container-runtime-endpoint"
+            ));
+        }
+    } else {
+        lacks.extend(kernel_lacks());
+    }
+    if !lacks.is_empty() {
+        bail!("this machine cannot run pods:\n  {}", lacks.join("\n  "));
+    }
+    Ok(())
+}
+
+fn kernel_lacks() -> Vec<String> {
+    let mut lacks = Vec::new();
+    for namespace in ["net", "mnt", "pid", "ipc", "uts"] {
+        if !Path::new("/proc/self/ns").join(namespace).exists() {
+            lacks.push(format!(
+                "the kernel has no {namespace} namespaces: use one built with CONFIG_NAMESPACES"
+            ));
+        }
+    }
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let v1 = Path::new("/sys/fs/cgroup/memory").exists() && Path::new("/sys/fs/cgroup/pids").exists();
+    if !v1 && !v2 {
+        lacks.push("no control groups at /sys/fs/cgroup: mount cgroup2 there (or the v1 controllers)".to_owned());
+    }
+    lacks
+}

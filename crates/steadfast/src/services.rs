@@ -1,0 +1,232 @@
+//! The composition root: builds each component from the configuration and runs them all in one process.
+//!
+//! This is the only place that knows more than one component. Components meet through standards: the Kubernetes API
+//! (here without a socket), CRI over a unix socket, the kubelet API over TLS.
+
+use crate::config::{Config, Runtime};
+use crate::pki::{Authority, Leaf};
+use anyhow::Context;
+use apiserver::{ApiServer, User};
+use kube::Client;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use store_embedded::EmbeddedStore;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What is logged unless asked otherwise.
+pub(crate) const DEFAULT_LOG: &str =
+    "info,hyper=warn,h2=warn,tower=warn,kube=warn,hickory_server=warn,hickory_net=warn";
+
+/// As many as a kubelet takes by default.
+const MAX_PODS: u32 = 110;
+
+type Outcome = (&'static str, anyhow::Result<()>);
+
+/// All components, running.
+pub(crate) struct Services {
+    /// The CA of this data directory.
+    pub(crate) authority: Authority,
+    /// The administrator's certificate.
+    pub(crate) admin: Leaf,
+    /// The API as the administrator sees it, without a socket.
+    pub(crate) client: Client,
+    tasks: JoinSet<Outcome>,
+    shutdown: CancellationToken,
+}
+
+impl Services {
+    /// Starts all components; returns as soon as the API server answers.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub(crate) async fn start(config: &Config, listener: TcpListener) -> anyhow::Result<Self> {
+        let authority = Authority::open(&config.data_dir.join("pki"))?;
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let router = start_api(config, &authority, listener, &mut tasks, &shutdown).await?;
+        let client = |user: User| Client::new(apiserver::in_process(router.clone(), user), "default");
+        let component = |name: &str| client(User::new(name, ["system:masters", "system:authenticated"]));
+        tasks.spawn(named(
+            "controllers",
+            controllers::run(
+                component("system:kube-controller-manager"),
+                controllers::Config::default(),
+                shutdown.clone(),
+            ),
+        ));
+        tasks.spawn(named(
+            "scheduler",
+            scheduler::run(component("system:kube-scheduler"), shutdown.clone()),
+        ));
+        if !config.no_node {
+            let node_user = format!("system:node:{}", config.node_name);
+            let node_client = client(User::new(node_user, ["system:nodes", "system:authenticated"]));
+            start_node(config, &authority, node_client, &mut tasks, &shutdown)?;
+            let dns = dns::Config {
+                listen: vec![SocketAddr::new(config.cluster_dns(), 53)],
+                cluster_domain: config.cluster_domain.clone(),
+                upstream: dns::Upstream::default(),
+                ready: None,
+            };
+            tasks.spawn(named("dns", dns::run(component("system:dns"), dns, shutdown.clone())));
+        }
+        let admin = authority.client("steadfast-admin", &["system:masters"])?;
+        Ok(Self {
+            authority,
+            admin,
+            client: component("steadfast-admin"),
+            tasks,
+            shutdown,
+        })
+    }
+
+    /// Waits for a component to end though nobody asked it to, and says which and why.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok((name, Ok(())))) => anyhow::anyhow!("{name} ended by itself"),
+            Some(Ok((name, Err(error)))) => error.context(format!("{name} failed")),
+            Some(Err(error)) => anyhow::Error::new(error).context("a component crashed"),
+            None => anyhow::anyhow!("no component runs"),
+        }
+    }
+
+    /// Asks all components to end and waits for them.
+    ///
+    /// # Errors
+    /// The first component that did not end well.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            let (name, outcome) = ended?;
+            outcome.with_context(|| format!("{name} did not stop well"))?;
+        }
+        Ok(())
+    }
+}
+
+async fn named(name: &'static str, work: impl Future<Output = anyhow::Result<()>>) -> Outcome {
+    (name, work.await)
+}
+
+async fn start_api(
+    config: &Config,
+    authority: &Authority,
+    listener: TcpListener,
+    tasks: &mut JoinSet<Outcome>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<axum::Router> {
+    let dir = config.data_dir.join("store");
+    let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir))
+        .await?
+        .context("cannot open the store")?;
+    let kubelet_client = authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
+    let server = ApiServer::new(
+        Arc::new(store),
+        apiserver::Config {
+            service_cidr: ipnet::Ipv4Net::new(config.service_cidr.base, config.service_cidr.prefix)?,
+            dns_ip: config.service_cidr.nth(10),
+            advertise: config.listen,
+            volumes_path: config.data_dir.join("volumes").display().to_string(),
+            kubelet_client: Some(authority.client_tls(&kubelet_client)?),
+            git_version: version(),
+            ..apiserver::Config::default()
+        },
+    )
+    .await
+    .context("cannot start the API server")?;
+    let router = server.router();
+    let certificate = authority.server("kube-apiserver", &api_names(config))?;
+    let tls = authority.server_tls(&certificate, false)?;
+    let serve = apiserver::serve(listener, tls, router.clone(), shutdown.clone());
+    tasks.spawn(named("the API server", async move { Ok(serve.await?) }));
+    Ok(router)
+}
+
+/// The names under which clients reach the API server.
+fn api_names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ]
+    .map(str::to_owned)
+    .into();
+    names.push(format!("kubernetes.default.svc.{}", config.cluster_domain));
+    names.push(config.node_name.clone());
+    names.extend([
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+        config.service_cidr.nth(1).to_string(),
+    ]);
+    if !config.listen.ip().is_unspecified() {
+        names.push(config.listen.ip().to_string());
+    }
+    names
+}
+
+fn start_node(
+    config: &Config,
+    authority: &Authority,
+    client: Client,
+    tasks: &mut JoinSet<Outcome>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    if let Runtime::Embedded { .. } = config.runtime {
+        let serve = runtime::serve(runtime_config(config)?, shutdown.clone());
+        tasks.spawn(named("the container runtime", async move { Ok(serve.await?) }));
+    }
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let names = [config.node_name.clone(), loopback.to_string()];
+    let certificate = authority.server(&format!("system:node:{}", config.node_name), &names)?;
+    let node = node::Config {
+        node_name: config.node_name.clone(),
+        node_labels: BTreeMap::new(),
+        root_dir: node_dir(config),
+        log_dir: config.data_dir.join("logs"),
+        runtime_endpoint: config.runtime_endpoint(),
+        node_ip: loopback,
+        cluster_dns: vec![config.cluster_dns()],
+        cluster_domain: config.cluster_domain.clone(),
+        resolv_conf: "/etc/resolv.conf".into(),
+        listen: SocketAddr::new(loopback, 0),
+        tls: authority.server_tls(&certificate, true)?,
+        max_pods: MAX_PODS,
+        reserved: node::Reserved::default(),
+        cgroup_root: "/steadfast".to_owned(),
+        version: version(),
+    };
+    tasks.spawn(named("the node agent", node::run(client, node, shutdown.clone())));
+    Ok(())
+}
+
+/// What `/version` and the Node say: the version of Kubernetes whose behaviour is served, and ours behind it.
+fn version() -> String {
+    format!("v1.36.1+steadfast-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Where the node agent keeps pods' files.
+pub(crate) fn node_dir(config: &Config) -> PathBuf {
+    config.data_dir.join("node")
+}
+
+/// The embedded runtime's configuration.
+///
+/// # Errors
+/// When our own binary cannot be found.
+pub(crate) fn runtime_config(config: &Config) -> anyhow::Result<runtime::Config> {
+    let mut runtime = runtime::Config::new(&config.data_dir.join("runtime"));
+    runtime.socket = config.data_dir.join("cri.sock");
+    runtime.pod_cidr = ipnet::Ipv4Net::new(config.pod_cidr.base, config.pod_cidr.prefix)?;
+    if let Runtime::Embedded {
+        oci_runtime: Some(program),
+    } = &config.runtime
+    {
+        runtime.oci_runtime = runtime::OciRuntime::External(program.clone());
+    }
+    Ok(runtime)
+}
