@@ -1,0 +1,13 @@
+//! What keeps a cluster in order besides workloads (endpoints, claims, garbage, namespaces), against the real API server
+//! in the same process.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and its own functions are part of it"
+)]
+
+mod claims;
+mod cluster;
+mod endpoints;
+mod garbage;
+mod namespaces;
