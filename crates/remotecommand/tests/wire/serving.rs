@@ -35,6 +35,20 @@ pub(crate) struct Running {
 
 /// Starts a server; with `behind` it is a proxy.
 pub(crate) async fn start(behind: Option<(SocketAddr, Wire)>) -> Running {
+    let (router, received) = router(behind);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
+    let address = listener.local_addr().expect("it is bound");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { axum::serve(listener, router).await.expect("it serves until the end") });
+    Running {
+        address,
+        notes: received,
+        _tasks: tasks,
+    }
+}
+
+/// What the server serves.
+pub(crate) fn router(behind: Option<(SocketAddr, Wire)>) -> (Router, Notes) {
     let (notes, received) = mpsc::channel(100);
     let server = Arc::new(Server { notes, behind });
     let router = Router::new()
@@ -50,15 +64,7 @@ pub(crate) async fn start(behind: Option<(SocketAddr, Wire)>) -> Running {
         .route("/api/v1/namespaces/default/pods/web-0", get(|| async { Json(pod()) }))
         .route("/api/v1/namespaces/default/pods/web-0/exec", any(exec))
         .with_state(server);
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
-    let address = listener.local_addr().expect("it is bound");
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { axum::serve(listener, router).await.expect("it serves until the end") });
-    Running {
-        address,
-        notes: received,
-        _tasks: tasks,
-    }
+    (router, received)
 }
 
 fn resources() -> Value {
