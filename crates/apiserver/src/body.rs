@@ -1,6 +1,7 @@
 //! Request bodies: size limit, text format, and decoding into objects.
 
 use crate::call::Call;
+use crate::protobuf;
 use crate::status::{Outcome, bad_request, body_too_large, unsupported_body};
 use api::kinds::Kind;
 use api::schema::{self, DecodeError, FieldValidation};
@@ -31,11 +32,15 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or("").trim()
 }
 
-/// The JSON text of a body that is JSON or YAML.
+/// The JSON text of a body that is JSON, YAML or protobuf.
 pub(crate) fn json_text(headers: &HeaderMap, body: Bytes) -> Outcome<Bytes> {
     match media_type(headers) {
         "" | "application/json" => Ok(body),
         "application/yaml" => Ok(Bytes::from(yaml(&body)?.to_string())),
+        protobuf::MEDIA_TYPE => {
+            let object = protobuf::decode(&body).map_err(|error| bad_request(error.to_string()))?;
+            Ok(Bytes::from(object.to_string()))
+        }
         _ => Err(unsupported_body()),
     }
 }

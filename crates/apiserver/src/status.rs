@@ -54,7 +54,7 @@ pub(crate) fn not_acceptable() -> Box<Status> {
 /// The body of a create or update is of a type that cannot be read.
 pub(crate) fn unsupported_body() -> Box<Status> {
     let message = "the body of the request was in an unknown format - accepted media types include: \
-                   application/json, application/yaml";
+                   application/json, application/yaml, application/vnd.kubernetes.protobuf";
     status(415, "UnsupportedMediaType", message, Value::Null)
 }
 

@@ -1,5 +1,7 @@
 //! Real clients: kube-rs without a socket, and over TLS with certificates.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/api.rs"]
 mod api;
 #[path = "support/authority.rs"]
@@ -7,7 +9,7 @@ mod authority;
 
 use ::api::k8s::api::core::v1::{ConfigMap, Pod};
 use api::Api;
-use apiserver::{Config, User};
+use apiserver::Config;
 use authority::Authority;
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};

@@ -1,5 +1,7 @@
 //! What a cluster is made of: namespaces, pods, claims, Services, and who may touch them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/api.rs"]
 mod api;
 

@@ -1,5 +1,7 @@
 //! Lists and watches: pages, states, selectors, events in order.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/api.rs"]
 mod api;
 

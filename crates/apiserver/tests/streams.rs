@@ -1,5 +1,7 @@
 //! Logs and commands: through the server to a kubelet that answers by itself.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/api.rs"]
 mod api;
 #[path = "support/authority.rs"]

@@ -1,0 +1,366 @@
+//! Request bodies in the protobuf form that Go clients send by default, as the JSON that everything else works on.
+//!
+//! A body is four bytes of magic and an envelope that names the type and holds the object:
+//!
+//! ```text
+//! "k8s\0" Unknown { 1: TypeMeta { 1: apiVersion, 2: kind }, 2: raw }
+//! ```
+//!
+//! Answers are always JSON, which all clients take.
+
+mod fields;
+mod wire;
+
+use api::kinds;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use fields::{Field, Form};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use wire::{Reader, Wire};
+
+/// The media type of such bodies.
+pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
+const MAGIC: &[u8] = b"k8s\0";
+
+/// How deep messages may be nested; no served type comes near.
+const DEPTH_MAX: usize = 64;
+
+/// Why bytes are no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
+    Magic,
+    #[error("unexpected EOF")]
+    End,
+    #[error("proto: wrong wire type for field {0}")]
+    WireType(u32),
+    #[error("proto: field {0} is not valid text")]
+    Text(u32),
+    #[error("no kind {kind:?} is registered for version {api_version:?}")]
+    Kind { api_version: String, kind: String },
+    #[error("proto: messages are nested too deeply")]
+    Depth,
+    #[error("couldn't get version/kind; json parse error: {0}")]
+    Json(String),
+}
+
+/// Decodes a body into the object it stands for, with `apiVersion` and `kind`.
+pub(crate) fn decode(body: &[u8]) -> Result<Value, Error> {
+    let envelope = body.strip_prefix(MAGIC).ok_or(Error::Magic)?;
+    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+    let mut reader = Reader::new(envelope);
+    while let Some((number, wire)) = reader.next()? {
+        match (number, wire) {
+            (1, Wire::Bytes(type_meta)) => {
+                let mut reader = Reader::new(type_meta);
+                while let Some((number, wire)) = reader.next()? {
+                    match number {
+                        1 => api_version = wire.text(number)?.to_owned(),
+                        2 => kind = wire.text(number)?.to_owned(),
+                        _ => {}
+                    }
+                }
+            }
+            (2, Wire::Bytes(bytes)) => raw = bytes,
+            _ => {}
+        }
+    }
+    let Some(message) = message_name(&api_version, &kind) else {
+        return Err(Error::Kind { api_version, kind });
+    };
+    let mut object = message_object(&message, raw, 0)?;
+    object.insert("apiVersion".to_owned(), json!(api_version));
+    object.insert("kind".to_owned(), json!(kind));
+    Ok(Value::Object(object))
+}
+
+/// The message of a kind. What is no resource of its own is known by its name.
+fn message_name(api_version: &str, kind: &str) -> Option<String> {
+    let schema = match kind {
+        // Every group has its own name for these.
+        "DeleteOptions" => "meta.v1.DeleteOptions".to_owned(),
+        "Binding" => "core.v1.Binding".to_owned(),
+        "Eviction" => "policy.v1.Eviction".to_owned(),
+        "Scale" => "autoscaling.v1.Scale".to_owned(),
+        _ if api_version == "authentication.k8s.io/v1" => format!("authentication.v1.{kind}"),
+        _ if api_version == "authorization.k8s.io/v1" => format!("authorization.v1.{kind}"),
+        _ => kinds::by_kind(api_version, kind)?
+            .schema
+            .strip_prefix("io.k8s.api.")?
+            .to_owned(),
+    };
+    fields::of(&schema).is_some().then_some(schema)
+}
+
+fn message_object(message: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Error> {
+    let mut object = Map::new();
+    read_message(message, bytes, depth, &mut object)?;
+    Ok(object)
+}
+
+/// Reads the fields of a message into a JSON object, which may have fields already.
+fn read_message(message: &str, bytes: &[u8], depth: usize, object: &mut Map<String, Value>) -> Result<(), Error> {
+    if depth > DEPTH_MAX {
+        return Err(Error::Depth);
+    }
+    let known = fields::of(message);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        // What is not known is newer than this server, and ignored as upstream does.
+        let Some(field) = known.and_then(|fields| fields.get(&number)) else {
+            continue;
+        };
+        match field.form {
+            Form::One => one(field, number, &wire, depth, object)?,
+            Form::Repeated => repeated(field, number, &wire, depth, object)?,
+            Form::Map => map_entry(field, number, &wire, depth, object)?,
+        }
+    }
+    Ok(())
+}
+
+fn one(
+    field: &Field,
+    number: u32,
+    wire: &Wire<'_>,
+    depth: usize,
+    object: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    if field.name == "~" {
+        let message = field.shape.strip_prefix('@').unwrap_or(field.shape);
+        return read_message(message, wire.bytes(number)?, depth + 1, object);
+    }
+    let value = single(field.shape, number, wire, depth)?;
+    let is_zero = match &value {
+        Value::Null => true,
+        Value::Bool(value) => !value && !field.keeps_zero,
+        Value::Number(value) => value.as_f64() == Some(0.0) && !field.keeps_zero,
+        Value::String(value) => value.is_empty() && !field.keeps_zero,
+        Value::Array(_) | Value::Object(_) => false,
+    };
+    if !is_zero {
+        object.insert(field.name.to_owned(), value);
+    }
+    Ok(())
+}
+
+fn repeated(
+    field: &Field,
+    number: u32,
+    wire: &Wire<'_>,
+    depth: usize,
+    object: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    let items = object.entry(field.name).or_insert_with(|| json!([]));
+    let Some(items) = items.as_array_mut() else {
+        return Ok(());
+    };
+    match wire {
+        // Numbers may be packed.
+        Wire::Bytes(packed) if field.shape == "int" => {
+            let mut reader = Reader::new(packed);
+            while !reader.is_empty() {
+                items.push(json!(reader.varint()?.cast_signed()));
+            }
+        }
+        _ => items.push(single(field.shape, number, wire, depth)?),
+    }
+    Ok(())
+}
+
+fn map_entry(
+    field: &Field,
+    number: u32,
+    wire: &Wire<'_>,
+    depth: usize,
+    object: &mut Map<String, Value>,
+) -> Result<(), Error> {
+    let mut key = String::new();
+    let mut value = match field.shape {
+        "string" | "bytes" => json!(""),
+        "quantity" => json!("0"),
+        "items" => json!([]),
+        shape if shape.starts_with('@') => json!({}),
+        _ => Value::Null,
+    };
+    let mut reader = Reader::new(wire.bytes(number)?);
+    while let Some((number, wire)) = reader.next()? {
+        match number {
+            1 => key = wire.text(number)?.to_owned(),
+            2 => value = single(field.shape, number, &wire, depth)?,
+            _ => {}
+        }
+    }
+    let map = object.entry(field.name).or_insert_with(|| json!({}));
+    map[key] = value;
+    Ok(())
+}
+
+/// The JSON of one value.
+fn single(shape: &str, number: u32, wire: &Wire<'_>, depth: usize) -> Result<Value, Error> {
+    if let Some(message) = shape.strip_prefix('@') {
+        return Ok(Value::Object(message_object(message, wire.bytes(number)?, depth + 1)?));
+    }
+    Ok(match shape {
+        "string" => json!(wire.text(number)?),
+        "bytes" => json!(STANDARD.encode(wire.bytes(number)?)),
+        "int" => json!(wire.integer(number)?),
+        "bool" => json!(wire.integer(number)? != 0),
+        "double" => json!(wire.double(number)?),
+        "quantity" => {
+            let text = inner(wire.bytes(number)?, 1, |wire| Ok(wire.text(1)?.to_owned()))?;
+            json!(text.filter(|text| !text.is_empty()).unwrap_or_else(|| "0".to_owned()))
+        }
+        "items" => {
+            let mut items = Vec::new();
+            let mut reader = Reader::new(wire.bytes(number)?);
+            while let Some((number, wire)) = reader.next()? {
+                items.push(wire.text(number)?.to_owned());
+            }
+            json!(items)
+        }
+        "json" => {
+            let raw = inner(wire.bytes(number)?, 1, |wire| Ok(wire.bytes(1)?.to_vec()))?.unwrap_or_default();
+            if raw.is_empty() {
+                Value::Null
+            } else {
+                serde_json::from_slice(&raw).map_err(|error| Error::Json(error.to_string()))?
+            }
+        }
+        "intorstring" => int_or_string(wire.bytes(number)?)?,
+        "time" => time(wire.bytes(number)?, "%Y-%m-%dT%H:%M:%SZ")?,
+        "microtime" => time(wire.bytes(number)?, "%Y-%m-%dT%H:%M:%S.%6fZ")?,
+        _ => Value::Null,
+    })
+}
+
+/// One field of a small message.
+fn inner<T>(bytes: &[u8], wanted: u32, read: impl Fn(&Wire<'_>) -> Result<T, Error>) -> Result<Option<T>, Error> {
+    let mut found = None;
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        if number == wanted {
+            found = Some(read(&wire)?);
+        }
+    }
+    Ok(found)
+}
+
+fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
+    let is_string = inner(bytes, 1, |wire| wire.integer(1))?.unwrap_or(0) == 1;
+    if is_string {
+        return Ok(json!(
+            inner(bytes, 3, |wire| Ok(wire.text(3)?.to_owned()))?.unwrap_or_default()
+        ));
+    }
+    Ok(json!(inner(bytes, 2, |wire| wire.integer(2))?.unwrap_or(0)))
+}
+
+/// Null for the zero time, which Go sends for "no time".
+fn time(bytes: &[u8], format: &str) -> Result<Value, Error> {
+    let seconds = inner(bytes, 1, |wire| wire.integer(1))?.unwrap_or(0);
+    let nanos = inner(bytes, 2, |wire| wire.integer(2))?.unwrap_or(0);
+    if seconds == 0 && nanos == 0 {
+        return Ok(Value::Null);
+    }
+    let time = Timestamp::new(seconds, i32::try_from(nanos).unwrap_or(0)).map_err(|_| Error::Text(1))?;
+    Ok(json!(time.strftime(format).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field of wire type 2.
+    fn bytes(number: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
+        let content = content.as_ref();
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 128, "one byte of length is enough for tests");
+        [&[number << 3 | 2, length], content].concat()
+    }
+
+    fn number(field: u8, value: u8) -> Vec<u8> {
+        vec![field << 3, value]
+    }
+
+    fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+        let type_meta = [bytes(1, api_version), bytes(2, kind)].concat();
+        [
+            MAGIC.to_vec(),
+            bytes(1, type_meta),
+            bytes(2, raw),
+            bytes(3, ""),
+            bytes(4, ""),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn metadata_maps_and_empty_texts() {
+        let label = [bytes(1, "a"), bytes(2, "b")].concat();
+        // What Go sends: also the empty texts and the zero time.
+        let metadata = [
+            bytes(1, "cm"),
+            bytes(2, ""),
+            bytes(3, ""),
+            number(7, 0),
+            bytes(8, ""),
+            bytes(11, label),
+        ]
+        .concat();
+        let data = [bytes(1, "k"), bytes(2, "")].concat();
+        let binary = [bytes(1, "b"), bytes(2, [1, 2, 3])].concat();
+        let raw = [bytes(1, metadata), bytes(2, data), bytes(3, binary)].concat();
+        let expected = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": ""}, "binaryData": {"b": "AQID"},
+            "metadata": {"name": "cm", "labels": {"a": "b"}}});
+        assert_eq!(decode(&body("v1", "ConfigMap", &raw)), Ok(expected));
+    }
+
+    #[test]
+    fn inlined_messages_quantities_and_ports() {
+        let secret = bytes(1, "s");
+        let volume = [bytes(1, "v"), bytes(2, bytes(6, secret))].concat();
+        let limit = [bytes(1, "cpu"), bytes(2, bytes(1, "100m"))].concat();
+        let resources = bytes(1, limit);
+        let get = [bytes(1, "/"), bytes(2, [number(1, 1), bytes(3, "web")].concat())].concat();
+        let probe = bytes(1, bytes(2, get));
+        let container = [bytes(1, "c"), bytes(8, resources), bytes(11, probe)].concat();
+        let spec = [bytes(1, volume), bytes(2, container), number(4, 0)].concat();
+        let pod = decode(&body("v1", "Pod", &bytes(2, spec))).unwrap();
+        let expected = json!({
+            "volumes": [{"name": "v", "secret": {"secretName": "s"}}],
+            "containers": [{"name": "c", "resources": {"limits": {"cpu": "100m"}},
+                "readinessProbe": {"httpGet": {"path": "/", "port": "web"}}}],
+            // A pointer: zero is not the same as absent.
+            "terminationGracePeriodSeconds": 0,
+        });
+        assert_eq!(pod["spec"], expected);
+    }
+
+    #[test]
+    fn every_message_that_the_table_refers_to_is_in_it() {
+        for schema in kinds::kinds().iter().map(|kind| kind.schema) {
+            let message = schema.strip_prefix("io.k8s.api.").unwrap();
+            assert!(fields::of(message).is_some(), "{message}");
+        }
+        for (message, field) in fields::all() {
+            let refers = field.shape.strip_prefix('@');
+            assert!(refers.is_none_or(|to| fields::of(to).is_some()), "{message}: {field:?}");
+        }
+    }
+
+    #[test]
+    fn broken_bodies_are_errors() {
+        assert_eq!(decode(b"{}"), Err(Error::Magic));
+        let cut = &body("v1", "ConfigMap", &bytes(1, bytes(1, "cm")))[..20];
+        assert_eq!(decode(cut), Err(Error::End));
+        let unknown = Error::Kind {
+            api_version: "v1".to_owned(),
+            kind: "Nothing".to_owned(),
+        };
+        assert_eq!(decode(&body("v1", "Nothing", &[])), Err(unknown));
+        assert_eq!(decode(&body("v1", "ConfigMap", &number(1, 1))), Err(Error::WireType(1)));
+    }
+}
