@@ -52,6 +52,10 @@ pub type Chain = Vec<Action>;
 
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a plan has few steps that are one action, and many are made per second"
+)]
 pub enum Step {
     /// One action.
     One(Action),

@@ -112,10 +112,13 @@ impl Watchlist {
     }
 }
 
+/// Puts a kind on the list for a row of the table.
+type Enlist = Box<dyn FnOnce(&mut Watchlist, usize) + Send>;
+
 /// One kind that a controller watches, and which of its own objects a change there concerns.
 pub(crate) struct Watch {
     pub(crate) kind: Kind,
-    pub(crate) enlist: Box<dyn FnOnce(&mut Watchlist, usize) + Send>,
+    pub(crate) enlist: Enlist,
 }
 
 impl Watch {

@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 pub(crate) enum Refused {
     /// The server was asked right before the write, and something else is true than was seen.
     #[error("{key}: {what}")]
-    Guard { key: Key, what: &'static str },
+    Guard { key: Box<Key>, what: &'static str },
     /// The server did not do it.
     #[error("{verb} {key}")]
     Write {
         verb: &'static str,
-        key: Key,
+        key: Box<Key>,
         source: Box<kube::Error>,
     },
 }
@@ -154,7 +154,10 @@ pub(crate) async fn check(client: &Client, guard: &Guard) -> Result<(), Refused>
 }
 
 fn refuse(key: &Key, what: &'static str) -> Result<(), Refused> {
-    Err(Refused::Guard { key: key.clone(), what })
+    Err(Refused::Guard {
+        key: Box::new(key.clone()),
+        what,
+    })
 }
 
 async fn delete(client: &Client, target: &Target, propagation: Option<Propagation>) -> Result<Written, Refused> {
@@ -231,7 +234,7 @@ async fn ask<T: for<'de> Deserialize<'de>>(
     };
     answer.map_err(|source| Refused::Write {
         verb,
-        key: key.clone(),
+        key: Box::new(key.clone()),
         source: Box::new(source),
     })
 }

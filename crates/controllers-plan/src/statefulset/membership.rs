@@ -67,11 +67,8 @@ impl<'a> Members<'a> {
             let fits = bears_name && selector.selects(meta.labels.as_ref());
             match controller_of(meta) {
                 Some(owner) if owner.uid == own_uid && fits => members.claimed.push(pod),
-                Some(owner) if owner.uid == own_uid => {
-                    if !deleting {
-                        members.released.push(pod);
-                    }
-                }
+                Some(owner) if owner.uid == own_uid && !deleting => members.released.push(pod),
+                Some(owner) if owner.uid == own_uid => {}
                 None if fits && !deleting && !is_terminating(meta) => members.adopted.push(pod),
                 _ if bears_name => {
                     members.namesakes.insert(name, pod);

@@ -151,7 +151,7 @@ fn known<'a>(
     let is_orphan = |meta: &ObjectMeta| {
         controller_of(meta).is_none() && meta.deletion_timestamp.is_none() && selector.selects(meta.labels.as_ref())
     };
-    let mut known: Vec<_> = seen.revisions.iter().copied().collect();
+    let mut known = seen.revisions.clone();
     known.retain(|known| is_own(&known.metadata) || is_orphan(&known.metadata));
     known.sort_by_key(|known| {
         let meta = &known.metadata;

@@ -132,9 +132,9 @@ pub(super) fn held_back(facts: &Facts<'_>, ordinal: i64, blocker: &Blocker, draf
         .in_range
         .values()
         .filter(|pod| facts.is_outdated(pod) && !is_terminating(&pod.metadata));
-    let others = outdated.filter(|pod| pod.metadata.name.as_deref() != Some(blocker.name.as_str()));
+    let mut others = outdated.filter(|pod| pod.metadata.name.as_deref() != Some(blocker.name.as_str()));
     if is_rolling(facts)
-        && let Some(pod) = others.last()
+        && let Some(pod) = others.next_back()
     {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let message = format!("the update of {name} waits for {}: {}", blocker.name, blocker.cause);

@@ -82,7 +82,9 @@ fn chosen(world: &World, choice: usize) -> Option<String> {
 fn happen(world: &mut World, happening: &Happening) {
     match happening {
         Happening::Plan { writes } => act(world, *writes),
-        Happening::Live { choice } => drop(world.live(*choice)),
+        Happening::Live { choice } => {
+            world.live(*choice);
+        }
         Happening::Scale { replicas } => world.edit_set(json!({ "replicas": replicas })),
         Happening::Image { image } => world.set_image(image),
         Happening::Partition { partition } => {

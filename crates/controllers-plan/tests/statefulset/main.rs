@@ -3,6 +3,8 @@
 //! The plans are tried on a model cluster ([`world`]), which knows what a server, a kubelet and a garbage collector do
 //! and nothing of the planner.
 
+#![expect(clippy::unwrap_used, reason = "what is unwrapped in a test is what the test expects")]
+
 mod claims;
 mod convergence;
 mod identity;

@@ -105,7 +105,7 @@ fn ready_but_not_available() -> World {
     world.pass(600);
     world.set_image("two");
     world.settle();
-    (0..3).for_each(|_| drop(world.live(0)));
+    (0..3).for_each(|_| assert!(world.live(0)));
     world.settle();
     for pod in ["web-0", "web-1", "web-2"] {
         world.ready(pod);
