@@ -27,6 +27,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::{CompressionLayer, Predicate};
 
@@ -44,7 +45,11 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .fallback(answer)
         .with_state(server)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(CompressionLayer::new().compress_when(LargeAndWhole))
+        .layer(
+            CompressionLayer::new()
+                .quality(CompressionLevel::Fastest)
+                .compress_when(LargeAndWhole),
+        )
 }
 
 /// Only answers whose size is known are compressed: a watch must flow.
@@ -71,13 +76,14 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
     let started = Instant::now();
     let audit_id = request.headers().get(AUDIT_ID).cloned();
     let (verb, resource) = label(&request);
+    let target = format!("{} {}", request.method(), request.uri());
     let mut response = match route(&server, request).await {
         Ok(response) => response,
         Err(status) => status::response(&status),
     };
-    server
-        .metrics
-        .answered(verb, resource, response.status().as_u16(), started.elapsed());
+    let (code, took) = (response.status().as_u16(), started.elapsed());
+    tracing::debug!(code, took_us = took.as_micros(), "{target}");
+    server.metrics.answered(verb, resource, code, took);
     let headers = response.headers_mut();
     let audit_id = audit_id.or_else(|| HeaderValue::try_from(crate::names::uid()).ok());
     headers.extend(audit_id.map(|id| (AUDIT_ID, id)));
@@ -129,7 +135,7 @@ async fn route(server: &Arc<Server>, request: Request) -> Outcome<Response<Body>
 
 /// Everything that is not a resource.
 async fn document(
-    server: &Server,
+    server: &Arc<Server>,
     user: Option<User>,
     path: &str,
     query: &Query,
@@ -156,7 +162,7 @@ async fn document(
         return Ok(response);
     }
     if path.starts_with("/openapi/")
-        && let Some(response) = openapi::get(&server.documents, path, headers)?
+        && let Some(response) = describe(server, path, headers).await?
     {
         return Ok(response);
     }
@@ -186,6 +192,14 @@ async fn document(
         }
         _ => discover(server, path, query, headers),
     }
+}
+
+/// OpenAPI: made at the first request, which takes too long for a thread that serves others.
+async fn describe(server: &Arc<Server>, path: &str, headers: &HeaderMap) -> Outcome<Option<Response<Body>>> {
+    let (server, path, headers) = (server.clone(), path.to_owned(), headers.clone());
+    let made = tokio::task::spawn_blocking(move || openapi::get(&server.documents, &path, &headers));
+    made.await
+        .map_err(|error| internal(format!("the document cannot be made: {error}")))
 }
 
 fn discover(server: &Server, path: &str, query: &Query, headers: &HeaderMap) -> Outcome<Response<Body>> {

@@ -1,6 +1,5 @@
 //! The OpenAPI documents: made when first asked for, then kept as bytes with their hash.
 
-use crate::status::Outcome;
 use api::openapi;
 use axum::body::Body;
 use bytes::Bytes;
@@ -113,7 +112,7 @@ impl Documents {
 }
 
 /// GET below `/openapi`; `None` if there is no such document.
-pub(crate) fn get(documents: &Documents, path: &str, headers: &HeaderMap) -> Outcome<Option<Response<Body>>> {
+pub(crate) fn get(documents: &Documents, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
     const JSON: &str = "application/json";
     let response = match path {
         "/openapi/v2" if wants_protobuf(headers) => {
@@ -129,10 +128,10 @@ pub(crate) fn get(documents: &Documents, path: &str, headers: &HeaderMap) -> Out
         "/openapi/v3" => documents.v3_index().respond(headers, JSON),
         _ => match path.strip_prefix("/openapi/v3/").and_then(|path| documents.v3(path)) {
             Some(document) => document.respond(headers, JSON),
-            None => return Ok(None),
+            None => return None,
         },
     };
-    Ok(Some(response))
+    Some(response)
 }
 
 fn wants_protobuf(headers: &HeaderMap) -> bool {

@@ -14,11 +14,13 @@ use axum::extract::{Path, RawQuery, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
+use futures::StreamExt;
 use http::StatusCode;
 use remotecommand::StreamOptions;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,10 @@ async fn log(Path((_, _, container)): Path<(String, String, String)>, RawQuery(q
             "container \"waiting\" in pod \"p\" is waiting to start: ContainerCreating",
         )
             .into_response(),
+        "endless" => {
+            let first = futures::stream::once(async { Ok::<_, std::io::Error>("first line\n") });
+            axum::body::Body::from_stream(first.chain(futures::stream::pending())).into_response()
+        }
         _ => format!("log of {container} with {}\n", query.unwrap_or_default()).into_response(),
     }
 }
@@ -113,7 +119,8 @@ impl Cluster {
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
         api.patch("/api/v1/nodes/vm/status", "merge", &status).await.ok();
         for (name, node) in [("p", json!("vm")), ("homeless", Value::Null), ("lost", json!("gone"))] {
-            let containers = json!([{"name": "main", "image": "i:1"}, {"name": "waiting", "image": "i:1"}]);
+            let containers = json!([{"name": "main", "image": "i:1"}, {"name": "waiting", "image": "i:1"},
+                {"name": "endless", "image": "i:1"}]);
             let pod = json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": containers}});
             api.post(PODS, &pod).await.ok();
         }
@@ -158,7 +165,7 @@ async fn logs_come_from_the_kubelet() {
     );
     assert_eq!(answer.headers["content-type"], "text/plain");
     let refused = async |query: &str| get(query).await.failure();
-    let message = "a container name must be specified for pod p, choose one of: [main waiting]";
+    let message = "a container name must be specified for pod p, choose one of: [main waiting endless]";
     assert_eq!(refused("").await, (400, "BadRequest".to_owned(), message.to_owned()));
     assert_eq!(refused("container=x").await.2, "container x is not valid for pod p");
     let message = "container \"waiting\" in pod \"p\" is waiting to start: ContainerCreating";
@@ -229,4 +236,71 @@ async fn commands_that_cannot_run_are_refused_before_the_protocol_changes() {
     );
     assert_eq!(refused("p/exec?command=ls&stdout=1&container=main").await.0, 400);
     assert_eq!(refused("nope/exec?command=ls&stdout=1").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_flow_while_they_are_written() {
+    let cluster = Cluster::start().await;
+    let path = format!("{PODS}/p/log?container=endless&follow=true");
+    let response = cluster.api.open("GET", &path, &[], axum::body::Body::empty()).await;
+    let mut pieces = response.into_body().into_data_stream();
+    let piece = tokio::time::timeout(Duration::from_secs(10), pieces.next()).await;
+    assert_eq!(piece.unwrap().unwrap().unwrap(), "first line\n");
+}
+
+/// Runs the machine's kubectl against the cluster; its output and whether it succeeded.
+async fn kubectl(kubeconfig: &std::path::Path, websockets: bool, args: &[&str], input: &str) -> (String, bool) {
+    let mut child = tokio::process::Command::new("kubectl")
+        .env("KUBECONFIG", kubeconfig)
+        .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets.to_string())
+        .args(args)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("this test needs kubectl");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8(text).unwrap(), output.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_runs_commands_over_both_protocols() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    std::fs::write(
+        &path,
+        cluster
+            .authority
+            .kubeconfig(cluster.address, "admin", "system:masters")
+            .unwrap(),
+    )
+    .unwrap();
+    for websockets in [true, false] {
+        let (out, ok) = kubectl(
+            &path,
+            websockets,
+            &["exec", "-i", "p", "-c", "main", "--", "cat"],
+            "hello\n",
+        )
+        .await;
+        assert!(ok && out.ends_with("command=cat\nhello\n"), "{out}");
+        let (out, ok) = kubectl(&path, websockets, &["exec", "p", "-c", "main", "--", "false"], "").await;
+        assert!(!ok && out.contains("command terminated with exit code 1"), "{out}");
+        let (out, _) = kubectl(&path, websockets, &["exec", "homeless", "-c", "main", "--", "ls"], "").await;
+        assert!(out.contains("pod homeless does not have a host assigned"), "{out}");
+    }
+    let (out, ok) = kubectl(&path, true, &["logs", "p", "-c", "main", "--tail=3"], "").await;
+    assert!(ok && out.starts_with("log of main with"), "{out}");
+    let (out, _) = kubectl(&path, true, &["logs", "p", "-c", "waiting"], "").await;
+    assert!(
+        out.contains("container \"waiting\" in pod \"p\" is waiting to start: ContainerCreating"),
+        "{out}"
+    );
 }

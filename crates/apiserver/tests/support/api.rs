@@ -101,7 +101,13 @@ impl Api {
         }
     }
 
-    async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> http::Response<Body> {
+    pub(crate) async fn open(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> http::Response<Body> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = Request::builder()
             .method(method)
