@@ -1,6 +1,6 @@
 //! One container's status: its state, the state before, readiness, counts.
 
-use crate::backoff::plus_s;
+use crate::backoff::{RESTART_DELAY, plus_s};
 use crate::observed::{Container, ContainerState, Job, Observed, StartFailure};
 use crate::restart::{restart_at, should_restart};
 use crate::start::is_sidecar;
@@ -230,19 +230,25 @@ fn held(seen: &Observed<'_>, definition: &Definition, ended: &Container, now: Ti
     if seen.memory.stopping.is_some() || !comes_again {
         return None;
     }
+    let mut until = restart_at(ended);
+    let mut wait_s = ended.backoff_s;
     if let Some(failed) = seen.memory.failures.get(&definition.name) {
         let fresh = now < held_from(failed);
         if fresh || failed.held_reason != "CrashLoopBackOff" {
             return Some(failure_state(failed, now));
         }
+        if failed.failure.retry_at > until {
+            until = failed.failure.retry_at;
+            wait_s = RESTART_DELAY.after(failed.failure.times);
+        }
     }
-    if restart_at(ended) <= now {
+    if until <= now {
         return None;
     }
     let meta = &seen.pod.metadata;
     let message = format!(
         "back-off {} restarting failed container={} pod={}_{}({})",
-        go_duration(ended.backoff_s),
+        go_duration(wait_s),
         definition.name,
         meta.name.as_deref().unwrap_or_default(),
         meta.namespace.as_deref().unwrap_or_default(),

@@ -46,7 +46,10 @@ pub fn next_backoff_s(ended: Option<&Container>) -> u32 {
     match ended {
         None => 0,
         Some(c) if c.backoff_s == 0 || is_forgiven(c) => RESTART_DELAY.first_s,
-        Some(c) => c.backoff_s.saturating_mul(2).min(RESTART_DELAY.max_s),
+        Some(c) => c
+            .backoff_s
+            .saturating_mul(2)
+            .clamp(RESTART_DELAY.first_s, RESTART_DELAY.max_s),
     }
 }
 

@@ -10,13 +10,11 @@ use jiff::Timestamp;
 /// Plans a pod that should run.
 pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) {
     let Some(spec) = &seen.pod.spec else { return };
-    prune(seen, now, plan);
-    if !volumes_ready(seen, now, plan) || !sandbox_ready(seen, spec, now, plan) {
-        return;
-    }
-    if initialize(seen, spec, now, plan) {
+    if volumes_ready(seen, now, plan) && sandbox_ready(seen, spec, now, plan) && initialize(seen, spec, now, plan) {
         run_containers(seen, spec, now, plan);
     }
+    // Last: what must start does not wait for records to go.
+    prune(seen, now, plan);
 }
 
 /// Whether an init container is a sidecar.
@@ -304,6 +302,7 @@ fn prune(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) {
         let mut of_name: Vec<&Container> = seen.containers.iter().filter(|c| c.name == name).collect();
         of_name.sort_by_key(|c| std::cmp::Reverse((c.restart_count, c.created_at)));
         if let Some(old) = of_name.iter().skip(2).find(|c| c.state != ContainerState::Running) {
+            plan.because(name, "an old record of it is removed");
             plan.step(
                 seen,
                 Step::RemoveContainer {
@@ -321,6 +320,7 @@ fn prune(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) {
             && !seen.containers.iter().any(|c| c.sandbox_id == s.id)
     });
     if let Some(old) = empty {
+        plan.because("", "an old sandbox of it is removed");
         plan.step(seen, Step::RemoveSandbox { id: old.id.clone() }, now);
     }
 }

@@ -1,7 +1,7 @@
 //! The pod's status as the API should show it.
 
 use crate::container_status::{in_seconds, statuses};
-use crate::observed::Observed;
+use crate::observed::{Job, Observed};
 use crate::phase::{self, Ended};
 use crate::resources::qos_class;
 use crate::start::{is_initialized, is_sidecar};
@@ -22,7 +22,11 @@ pub(crate) fn pod_status(seen: &Observed<'_>, now: Timestamp) -> PodStatus {
         .containers
         .iter()
         .any(|c| c.state == crate::ContainerState::Running);
-    let is_over = stopping && !runs && seen.busy.is_empty();
+    let acting = seen
+        .busy
+        .values()
+        .any(|job| matches!(job, Job::Start { .. } | Job::Kill { .. }));
+    let is_over = stopping && !runs && !acting;
     let phase = match &ended {
         Some(ended) => ended.phase,
         None => phase::phase(spec, &init, &main, is_over),
