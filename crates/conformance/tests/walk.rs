@@ -32,7 +32,7 @@ spec:
     metadata:
       labels: {app: nginx}
     spec:
-      terminationGracePeriodSeconds: 10
+      terminationGracePeriodSeconds: 2
       containers:
       - name: nginx
         image: steadfast.local/web:1
@@ -226,7 +226,7 @@ fn page(address: &str) -> anyhow::Result<String> {
 
 fn write_pages(kubectl: &Kubectl, word: &str) -> anyhow::Result<()> {
     for name in pods(kubectl)?.keys() {
-        kubectl.shell(name, &format!("echo {word} of {name} > /www/index.html && sync"))?;
+        kubectl.shell(name, &format!("echo {word} of {name} > /www/index.html"))?;
     }
     Ok(())
 }

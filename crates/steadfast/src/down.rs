@@ -4,9 +4,18 @@ use crate::args::{DownArgs, ResetArgs};
 use crate::config::{Config, Runtime};
 use crate::{daemon, services};
 use anyhow::{Context, bail};
+use cri::v1::VersionRequest;
+use cri::v1::runtime_service_client::RuntimeServiceClient;
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// How long our own runtime may take to serve.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(20);
+
+type Serving = JoinHandle<Result<(), runtime::Error>>;
 
 /// Stops the daemon and removes its containers; objects and volumes stay.
 ///
@@ -98,10 +107,28 @@ async fn remove_containers(config: &Config) -> anyhow::Result<()> {
         }
         Runtime::Endpoint(_) => None,
     };
+    wait_for_runtime(&config.runtime_endpoint(), serving.as_ref()).await?;
     let removed = node::remove_all(&config.runtime_endpoint(), &services::node_dir(config)).await;
     shutdown.cancel();
     if let Some(serving) = serving {
         serving.await?.context("the container runtime failed")?;
     }
     removed.context("cannot remove the containers")
+}
+
+/// Waits until the runtime answers.
+async fn wait_for_runtime(endpoint: &str, serving: Option<&Serving>) -> anyhow::Result<()> {
+    let mut client = RuntimeServiceClient::new(cri::connect(endpoint)?);
+    let end = Instant::now() + RUNTIME_LIMIT;
+    loop {
+        match client.version(VersionRequest::default()).await {
+            Ok(_) => return Ok(()),
+            // Our own runtime says by itself why it ended.
+            Err(_) if serving.is_some_and(Serving::is_finished) => return Ok(()),
+            Err(status) if Instant::now() > end || serving.is_none() => {
+                bail!("no container runtime answers at {endpoint}: {}", status.message())
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }

@@ -240,7 +240,7 @@ fn sample(image: &str) -> Vec<Manifest> {
             "serviceName": "nginx", "replicas": 2, "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"terminationGracePeriodSeconds": 10, "containers": [container]},
+                "spec": {"terminationGracePeriodSeconds": 2, "containers": [container]},
             },
             "volumeClaimTemplates": [{
                 "metadata": {"name": "www"},
