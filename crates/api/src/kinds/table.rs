@@ -437,6 +437,7 @@ pub(super) static KINDS: &[Kind] = &[
         short_names: &["pc"],
         namespaced: false,
         has_generation: true,
+        acted_on: true,
         ..row(
             "scheduling.k8s.io",
             "PriorityClass",
