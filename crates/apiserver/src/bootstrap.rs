@@ -1,64 +1,97 @@
-//! The objects that every cluster has, made at the first start and left alone afterwards.
+//! The objects that every cluster has: made where they are absent; those that name this server are kept true.
 
 use crate::admission::{DEFAULT_CLASS_ANNOTATION, kind};
 use crate::call::Call;
 use crate::create::{self, Ownership};
+use crate::delete::{self, DeleteOptions};
 use crate::negotiate::Form;
 use crate::options::WriteOptions;
 use crate::query::Query;
 use crate::server::Server;
 use crate::status::Outcome;
+use crate::update::{self, Part, Proposed};
 use crate::user::User;
 use api::kinds::{self, Kind};
 use api::schema::FieldValidation;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// The name under which the fields of these objects are owned.
 const MANAGER: &str = "steadfast";
 
+/// How often the objects that the cluster cannot do without are looked after; upstream's figure.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Makes what is absent.
 pub(crate) async fn run(server: &Arc<Server>) -> Outcome<()> {
-    let namespaces = kind("", "namespaces");
-    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        ensure(server, namespaces, "", json!({"metadata": {"name": name}})).await?;
-    }
-    let services = kind("", "services");
-    ensure(server, services, "default", own_service(server)).await?;
-    publish(server).await?;
-    ensure(server, services, "kube-system", dns_service(server.config.dns_ip)).await?;
+    keep(server).await?;
+    let dns = dns_service(server.config.dns_ip);
+    ensure(server, kind("", "services"), "kube-system", dns).await?;
     let class = local_class(&server.config.volumes_path);
     ensure(server, kind("storage.k8s.io", "storageclasses"), "", class).await?;
-    if let Some(priorities) = kinds::by_resource("scheduling.k8s.io", "v1", "priorityclasses") {
-        for (name, value, what) in [
-            (
-                "system-cluster-critical",
-                2_000_000_000,
-                "must run in the cluster, but can be moved to another node if necessary",
-            ),
-            (
-                "system-node-critical",
-                2_000_001_000,
-                "must not be moved from their current node",
-            ),
-        ] {
-            let description = format!("Used for system critical pods that {what}.");
-            let class = json!({"metadata": {"name": name}, "value": value, "description": description});
-            ensure(server, priorities, "", class).await?;
-        }
+    let Some(priorities) = kinds::by_resource("scheduling.k8s.io", "v1", "priorityclasses") else {
+        return Ok(());
+    };
+    for (name, value, what) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "must run in the cluster, but can be moved to another node if necessary",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "must not be moved from their current node",
+        ),
+    ] {
+        let description = format!("Used for system critical pods that {what}.");
+        let class = json!({"metadata": {"name": name}, "value": value, "description": description});
+        ensure(server, priorities, "", class).await?;
     }
     Ok(())
 }
 
-async fn ensure(server: &Arc<Server>, kind: &'static Kind, namespace: &str, mut object: Value) -> Outcome<()> {
+/// Looks after what the cluster cannot do without, until the server is gone.
+pub(crate) async fn upkeep(server: Weak<Server>) {
+    loop {
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
+        let Some(server) = server.upgrade() else { return };
+        if let Err(status) = keep(&server).await {
+            tracing::warn!("the cluster's own objects cannot be kept: {}", status.message);
+        }
+    }
+}
+
+/// The namespaces that cannot be deleted, and how pods find this server.
+async fn keep(server: &Arc<Server>) -> Outcome<()> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        ensure(server, kind("", "namespaces"), "", json!({"metadata": {"name": name}})).await?;
+    }
+    ensure(server, kind("", "services"), "default", own_service(server)).await?;
+    publish(server).await
+}
+
+/// Makes an object if there is none of its name; whether it was made.
+async fn ensure(server: &Arc<Server>, kind: &'static Kind, namespace: &str, mut object: Value) -> Outcome<bool> {
     let name = object["metadata"]["name"].as_str().unwrap_or("").to_owned();
     if server.read(kind, namespace, &name).await?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     object["kind"] = json!(kind.kind);
     object["apiVersion"] = json!(kind.api_version());
+    let mut call = own_call(kind, namespace, "");
+    match create::insert(server, &mut call, object, Ownership::Track).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.reason == "AlreadyExists" => Ok(false),
+        Err(status) => Err(status),
+    }
+}
+
+/// A request that the server makes of itself.
+fn own_call(kind: &'static Kind, namespace: &str, name: &str) -> Call {
     let user = User::new("system:apiserver", ["system:masters"]);
     let write = WriteOptions {
         dry_run: false,
@@ -66,13 +99,8 @@ async fn ensure(server: &Arc<Server>, kind: &'static Kind, namespace: &str, mut 
         field_manager: Some(MANAGER.to_owned()),
         force: None,
     };
-    let path = [namespace.to_owned(), String::new(), String::new()];
-    let mut call = Call::new(kind, path, user, Query::default(), HeaderMap::new(), Form::JSON, write);
-    match create::insert(server, &mut call, object, Ownership::Track).await {
-        Ok(_) => Ok(()),
-        Err(status) if status.reason == "AlreadyExists" => Ok(()),
-        Err(status) => Err(status),
-    }
+    let path = [namespace.to_owned(), name.to_owned(), String::new()];
+    Call::new(kind, path, user, Query::default(), HeaderMap::new(), Form::JSON, write)
 }
 
 /// `default/kubernetes`: how pods find this server.
@@ -91,7 +119,22 @@ fn own_service(server: &Server) -> Value {
 /// The address behind `default/kubernetes`, unless it is one that only this machine can reach.
 async fn publish(server: &Arc<Server>) -> Outcome<()> {
     let advertised = server.config.advertise;
+    let (endpoints, slices) = (kind("", "endpoints"), kind("discovery.k8s.io", "endpointslices"));
     if advertised.ip().is_loopback() || advertised.ip().is_unspecified() {
+        for kind in [endpoints, slices] {
+            match delete::remove(
+                server,
+                &own_call(kind, "default", ""),
+                "kubernetes",
+                &DeleteOptions::default(),
+            )
+            .await
+            {
+                Ok(_) => {}
+                Err(status) if status.code == 404 => {}
+                Err(status) => return Err(status),
+            }
+        }
         return Ok(());
     }
     let address_type = match advertised.ip() {
@@ -99,18 +142,36 @@ async fn publish(server: &Arc<Server>) -> Outcome<()> {
         IpAddr::V6(_) => "IPv6",
     };
     let (ip, port) = (advertised.ip().to_string(), advertised.port());
-    let endpoints = json!({
-        "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+    let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
+    let object = json!({
+        "metadata": {"name": "kubernetes", "labels": labels},
         "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
     });
-    ensure(server, kind("", "endpoints"), "default", endpoints).await?;
+    ensure_true(server, endpoints, object, &["subsets"]).await?;
     let slice = json!({
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": address_type,
         "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
-    ensure(server, kind("discovery.k8s.io", "endpointslices"), "default", slice).await
+    ensure_true(server, slices, slice, &["endpoints", "ports"]).await
+}
+
+/// Makes an object in namespace `default`, or brings these fields of it up to date.
+async fn ensure_true(server: &Arc<Server>, kind: &'static Kind, object: Value, fields: &[&str]) -> Outcome<()> {
+    if ensure(server, kind, "default", object.clone()).await? {
+        return Ok(());
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or("");
+    let mut call = own_call(kind, "default", name);
+    let changed = update::change(server, &mut call, Part::Main, |_, current| {
+        let mut current = current.clone();
+        for field in fields {
+            current[*field] = object[*field].clone();
+        }
+        Ok(Proposed::tracked(current))
+    });
+    changed.await.map(|_| ())
 }
 
 /// `kube-system/kube-dns`: how pods find names.

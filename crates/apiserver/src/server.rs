@@ -45,6 +45,7 @@ impl ApiServer {
         bootstrap::run(&server).await.map_err(StartError::Bootstrap)?;
         let compaction = compaction::run(Arc::downgrade(&server), server.config.history);
         server.spawn(compaction);
+        server.spawn(bootstrap::upkeep(Arc::downgrade(&server)));
         Ok(Self { server })
     }
 

@@ -12,8 +12,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 use store::{Event, Revision};
 
-/// How many changes are remembered with their encodings; watchers of one kind are seldom further apart.
-const REMEMBERED_MAX: usize = 512;
+/// How many bytes of objects are remembered as changes, parsed and encoded. Watchers of one kind are seldom further
+/// apart, and what is remembered takes several times as much memory.
+const REMEMBERED_BYTES_MAX: usize = 256 * 1024;
 
 /// What happened to an object, as one watcher sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,12 @@ impl Change {
             Event::Put { kv, .. } => kv.mod_revision,
             Event::Delete { revision, .. } => *revision,
         }
+    }
+
+    /// How large the objects are that the change is about.
+    fn bytes(&self) -> usize {
+        let values = [self.now(), self.before()].into_iter().flatten();
+        values.map(|stored| stored.value.len()).sum::<usize>() + size_of::<Self>()
     }
 
     /// What the change means to somebody who sees only selected objects.
@@ -195,7 +202,8 @@ pub(crate) struct Encodings {
 #[derive(Debug, Default)]
 struct Remembered {
     by_event: HashMap<(usize, usize), Arc<Change>>,
-    order: VecDeque<(usize, usize)>,
+    order: VecDeque<((usize, usize), usize)>,
+    bytes: usize,
 }
 
 impl Encodings {
@@ -211,13 +219,63 @@ impl Encodings {
             return change.clone();
         }
         let change = Arc::new(Change::new(kind, event.clone()));
+        let bytes = change.bytes();
         remembered.by_event.insert(id, change.clone());
-        remembered.order.push_back(id);
-        if remembered.order.len() > REMEMBERED_MAX
-            && let Some(oldest) = remembered.order.pop_front()
+        remembered.order.push_back((id, bytes));
+        remembered.bytes += bytes;
+        while remembered.bytes > REMEMBERED_BYTES_MAX
+            && let Some((oldest, bytes)) = remembered.order.pop_front()
         {
             remembered.by_event.remove(&oldest);
+            remembered.bytes -= bytes;
         }
         change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::KeyValue;
+
+    fn event(size: usize) -> Arc<Event> {
+        let value = Stored::encode(
+            crate::admission::kind("", "configmaps"),
+            &json!({"data": {"k": "v".repeat(size)}}),
+        );
+        let kv = KeyValue {
+            key: "k".into(),
+            value,
+            create_revision: 2,
+            mod_revision: 2,
+            version: 1,
+            lease: None,
+        };
+        Arc::new(Event::Put { kv, previous: None })
+    }
+
+    #[test]
+    fn a_change_is_encoded_once() {
+        let (encodings, kind) = (Encodings::default(), crate::admission::kind("", "configmaps"));
+        let event = event(10);
+        let encode = || {
+            encodings
+                .of(kind, &event)
+                .encoded(Happened::Added, Form::JSON, true)
+                .unwrap()
+        };
+        assert_eq!(encode().as_ptr(), encode().as_ptr());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (encodings, kind) = (Encodings::default(), crate::admission::kind("", "configmaps"));
+        for _ in 0..100 {
+            encodings.of(kind, &event(10_000));
+        }
+        let remembered = encodings.remembered.lock().unwrap();
+        assert!(remembered.bytes <= REMEMBERED_BYTES_MAX);
+        assert_eq!(remembered.by_event.len(), remembered.order.len());
+        assert!(remembered.order.len() > 20);
     }
 }

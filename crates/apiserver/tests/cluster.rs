@@ -89,6 +89,40 @@ async fn a_reachable_server_is_published() {
 }
 
 #[tokio::test]
+async fn the_published_address_follows_the_server() {
+    let config = |advertise: &str| Config {
+        advertise: advertise.parse().unwrap(),
+        ..Config::default()
+    };
+    let api = Api::with(config("192.0.2.7:6443")).await;
+    let slice = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    let store: std::sync::Arc<dyn store::Store> = api.store.clone();
+    apiserver::ApiServer::new(store.clone(), config("192.0.2.8:7443"))
+        .await
+        .unwrap();
+    let moved = api.get(slice).await.ok();
+    assert_eq!(
+        (&moved["endpoints"][0]["addresses"][0], &moved["ports"][0]["port"]),
+        (&json!("192.0.2.8"), &json!(7443))
+    );
+    apiserver::ApiServer::new(store, config("127.0.0.1:6443"))
+        .await
+        .unwrap();
+    assert_eq!(api.get(slice).await.code, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_cluster_needs_comes_back() {
+    let api = Api::new().await;
+    api.delete(&format!("{SERVICES}/kubernetes"), &Value::Null).await.ok();
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    assert_eq!(
+        api.get(&format!("{SERVICES}/kubernetes")).await.ok()["spec"]["clusterIP"],
+        "10.96.0.1"
+    );
+}
+
+#[tokio::test]
 async fn namespaces_end_when_they_are_finalized() {
     let api = Api::new().await;
     let made = api
