@@ -11,7 +11,7 @@ use libcontainer::syscall::syscall::SyscallType;
 
 use crate::args::{Args, Command, Create};
 use crate::executor::ExecProgram;
-use crate::{exec, signal};
+use crate::{exec, signals};
 
 /// Runs the command; the result is the exit code.
 pub(crate) fn run(args: Args) -> anyhow::Result<i32> {
@@ -107,7 +107,7 @@ fn nix_pid(pid: impl Into<i32>) -> i32 {
 }
 
 fn kill(root: &Path, id: &str, text: &str, all: bool) -> anyhow::Result<()> {
-    let number = signal::number(text).with_context(|| format!("unknown signal {text:?}"))?;
+    let number = signals::number(text).with_context(|| format!("unknown signal {text:?}"))?;
     let mut container = load(root, id)?;
     if !all && container.status() == ContainerStatus::Stopped {
         bail!("container not running");

@@ -8,9 +8,10 @@ mod commands;
 mod diagnosis;
 mod exec;
 mod executor;
-mod signal;
+mod signals;
 
 use clap::Parser;
+use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 
 /// The exit code of a command that failed; a process in the container may use the same one.
 const FAILED: i32 = 255;
@@ -21,6 +22,10 @@ const FAILED: i32 = 255;
 /// and runs ordinary code in the child.
 #[must_use]
 pub fn main(args: Vec<String>) -> i32 {
+    if let Err(error) = inherit_nothing() {
+        eprintln!("cannot reset signals: {error}");
+        return FAILED;
+    }
     let args = match args::Args::try_parse_from(args) {
         Ok(args) => args,
         Err(error) => {
@@ -43,4 +48,11 @@ pub fn main(args: Vec<String>) -> i32 {
             FAILED
         }
     }
+}
+
+/// A container's process begins with what this one has, so Rust's ignored SIGPIPE and a caller's mask are undone.
+fn inherit_nothing() -> nix::Result<()> {
+    SigSet::empty().thread_set_mask()?;
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
 }

@@ -183,8 +183,12 @@ impl Unpacker<'_> {
     /// Owner, mode, extended attributes and time, in the order in which none undoes another.
     fn dress(&mut self, entry: &mut Entry<'_, impl Read>, target: &Path, path: &Path) -> io::Result<()> {
         let header = entry.header();
-        let (uid, gid) = (id_of(header.uid()?)?, id_of(header.gid()?)?);
-        let (mode, mtime) = (header.mode()? & 0o7777, i64::try_from(header.mtime()?).unwrap_or(0));
+        // Some writers leave numbers blank, which tar(1) takes for 0.
+        let (uid, gid) = (id_of(header.uid().unwrap_or(0))?, id_of(header.gid().unwrap_or(0))?);
+        let (mode, mtime) = (
+            header.mode()? & 0o7777,
+            i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0),
+        );
         let kind = header.entry_type();
         lchown(target, Some(uid), Some(gid))?;
         for extension in entry.pax_extensions()?.into_iter().flatten() {

@@ -1,6 +1,8 @@
 //! Calling the OCI runtime from a monitor, and finding out why it failed.
+#![expect(unsafe_code, reason = "a child's signal mask has no safe form")]
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +13,15 @@ pub(super) fn command(runtime: &RuntimeCommand, log: &Path) -> Command {
     let mut command = Command::new(&runtime.program[0]);
     command.args(&runtime.program[1..]).arg("--root").arg(&runtime.root);
     command.arg("--log").arg(log).args(["--log-format", "json"]);
+    unblock_signals(&mut command);
     command
+}
+
+/// We block signals in order to read them from a descriptor; containers must not inherit that.
+fn unblock_signals(command: &mut Command) {
+    let unblock = || Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?);
+    // SAFETY: between fork and exec only a system call is made, and nothing is allocated.
+    unsafe { command.pre_exec(unblock) };
 }
 
 /// Starts a subcommand that needs no streams.

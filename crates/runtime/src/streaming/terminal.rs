@@ -19,9 +19,10 @@ impl Terminal {
     pub(super) fn new(master: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL)?);
         fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self {
-            master: AsyncFd::register(master)?,
-        })
+        // SAFETY: an `OwnedFd` owns one open descriptor and always answers with that one.
+        #[expect(unsafe_code, reason = "registering a descriptor has no safe form")]
+        let master = unsafe { AsyncFd::register(master) }?;
+        Ok(Self { master })
     }
 
     /// What the process shows; nothing when it has gone.

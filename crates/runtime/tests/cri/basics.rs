@@ -1,0 +1,99 @@
+//! One container from its creation to its end.
+
+use crate::bed::{Bed, shell};
+use cri::v1::*;
+
+async fn life(mut bed: Bed) {
+    let sandbox = bed.sandbox("web-0").await;
+    let id = bed
+        .run(
+            &sandbox,
+            shell(
+                "main",
+                "echo out; echo err >&2; hostname; cat /etc/resolv.conf; echo $FROM_IMAGE $HOSTNAME; exit 7",
+            ),
+        )
+        .await;
+    let status = bed.ended(&id).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (7, "Error"));
+    assert!(status.created_at <= status.started_at && status.started_at <= status.finished_at);
+    let output = bed.output("web-0", "main");
+    for line in [
+        "stdout F out\n",
+        "stderr F err\n",
+        "stdout F web-0\n",
+        "stdout F nameserver 10.96.0.10\n",
+        "stdout F yes web-0\n",
+    ] {
+        assert!(output.contains(line), "{line:?} is not in {output}");
+    }
+    let id = bed
+        .run(
+            &sandbox,
+            shell(
+                "second",
+                "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
+            ),
+        )
+        .await;
+    assert_eq!(bed.status(&id).await.state(), ContainerState::ContainerRunning);
+    assert_eq!(
+        bed.exec(&id, &["/bin/sh", "-c", "echo hi; echo no >&2; exit 3"])
+            .await
+            .expect("ran"),
+        ("hi\n".into(), "no\n".into(), 3)
+    );
+    let missing = bed.exec(&id, &["no-such-program"]).await.expect_err("no such program");
+    assert!(
+        missing
+            .message()
+            .contains("exec: \"no-such-program\": executable file not found in $PATH"),
+        "{missing}"
+    );
+    bed.stop(&id, 20).await;
+    let status = bed.status(&id).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
+    assert!(bed.output("web-0", "second").ends_with("stdout F bye\n"));
+    bed.runtime
+        .remove_container(RemoveContainerRequest {
+            container_id: id.clone(),
+        })
+        .await
+        .expect("removed");
+    let left = bed
+        .runtime
+        .list_containers(ListContainersRequest::default())
+        .await
+        .expect("listed")
+        .into_inner()
+        .containers;
+    assert_eq!(left.len(), 1);
+    for (command, text) in [
+        (
+            "no-such-command",
+            "exec: \"no-such-command\": executable file not found in $PATH",
+        ),
+        ("/etc/passwd", "permission denied"),
+    ] {
+        let config = ContainerConfig {
+            command: vec![command.into()],
+            args: vec![],
+            ..shell(command.trim_start_matches('/'), "")
+        };
+        let refused = bed.try_create(&sandbox, config).await;
+        assert!(
+            refused.as_ref().is_err_and(|status| status.message().contains(text)),
+            "{refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_container_lives_and_ends() {
+    life(Bed::new(1).await).await;
+}
+
+#[tokio::test]
+async fn runc_can_stand_in() {
+    life(Bed::with(2, Some("/usr/sbin/runc")).await).await;
+}

@@ -1,0 +1,6 @@
+//! Real containers through CRI: run as root, on a machine with cgroups and busybox-static.
+
+mod basics;
+mod bed;
+mod pods;
+mod recovery;

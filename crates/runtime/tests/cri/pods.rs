@@ -1,0 +1,283 @@
+//! What the containers of a pod share, and what keeps them in bounds.
+
+use crate::bed::{Bed, shell};
+use cri::v1::*;
+
+fn resources(config: &mut ContainerConfig, resources: LinuxContainerResources) {
+    config.linux = Some(LinuxContainerConfig {
+        resources: Some(resources),
+        security_context: None,
+    });
+}
+
+fn security(config: &mut ContainerConfig, security: LinuxContainerSecurityContext) {
+    config.linux = Some(LinuxContainerConfig {
+        resources: None,
+        security_context: Some(security),
+    });
+}
+
+#[tokio::test]
+async fn pods_reach_each_other_and_the_host() {
+    let mut bed = Bed::new(7).await;
+    let (one, two) = (bed.sandbox("one").await, bed.sandbox("two").await);
+    let (first, second) = (bed.address(&one).await, bed.address(&two).await);
+    assert_eq!((first.as_str(), second.as_str()), ("10.211.7.2", "10.211.7.3"));
+    let server = bed
+        .run(&one, shell("server", "while :; do echo hello | nc -l -p 80; done"))
+        .await;
+    // A container of the same pod reaches it by loopback.
+    let near = bed
+        .run(
+            &one,
+            shell(
+                "near",
+                "until nc 127.0.0.1 80 </dev/null | tail -n 1; do sleep 0.1; done; hostname; ls /dev/shm",
+            ),
+        )
+        .await;
+    assert_eq!(bed.ended(&near).await.exit_code, 0);
+    assert!(bed.output("one", "near").contains("stdout F one\n"));
+    let far = bed.run(&two, shell("far", &format!("until nc -w 5 {first} 80 </dev/null | grep -q x; do nc -w 5 {first} 80 </dev/null && exit 0; sleep 0.1; done"))).await;
+    assert_eq!(bed.ended(&far).await.exit_code, 0, "{}", bed.output("two", "far"));
+    assert!(bed.output("two", "far").contains("hello"));
+    let reached = std::process::Command::new("timeout")
+        .args([
+            "5",
+            "bash",
+            "-c",
+            &format!("until exec 3<>/dev/tcp/{first}/80; do sleep 0.1; done; cat <&3"),
+        ])
+        .output()
+        .expect("bash runs");
+    assert_eq!(String::from_utf8_lossy(&reached.stdout), "hello\n");
+    bed.stop(&server, 0).await;
+    assert_eq!(bed.status(&server).await.exit_code, 137);
+    // An address is not used again soon.
+    bed.runtime
+        .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: two })
+        .await
+        .expect("removed");
+    let three = bed.sandbox("three").await;
+    assert_eq!(bed.address(&three).await, "10.211.7.4");
+}
+
+#[tokio::test]
+async fn memory_has_a_limit() {
+    let mut bed = Bed::new(8).await;
+    let sandbox = bed.sandbox("web-0").await;
+    let mut config = shell("main", "echo start; tail /dev/zero");
+    resources(
+        &mut config,
+        LinuxContainerResources {
+            memory_limit_in_bytes: 16 << 20,
+            oom_score_adj: -900,
+            cpu_shares: 100,
+            ..LinuxContainerResources::default()
+        },
+    );
+    let id = bed.run(&sandbox, config).await;
+    let status = bed.ended(&id).await;
+    assert_eq!(status.reason, "OOMKilled", "{status:?} {}", bed.output("web-0", "main"));
+    assert_eq!(status.exit_code, 137);
+    let id = bed.run(&sandbox, shell("measured", "while :; do :; done")).await;
+    let limits = LinuxContainerResources {
+        memory_limit_in_bytes: 32 << 20,
+        cpu_quota: 20_000,
+        cpu_period: 100_000,
+        ..LinuxContainerResources::default()
+    };
+    let update = UpdateContainerResourcesRequest {
+        container_id: id.clone(),
+        linux: Some(limits),
+        ..UpdateContainerResourcesRequest::default()
+    };
+    bed.runtime.update_container_resources(update).await.expect("updated");
+    let stats = bed
+        .runtime
+        .container_stats(ContainerStatsRequest {
+            container_id: id.clone(),
+        })
+        .await
+        .expect("stats")
+        .into_inner()
+        .stats
+        .expect("stats");
+    let memory = stats.memory.expect("memory");
+    let total = memory.available_bytes.expect("a limit").value + memory.working_set_bytes.expect("a number").value;
+    assert_eq!(total, 32 << 20);
+    assert!(stats.cpu.expect("cpu").usage_core_nano_seconds.expect("a number").value > 0);
+    bed.stop(&id, 0).await;
+}
+
+#[tokio::test]
+async fn processes_have_the_rights_they_should() {
+    let mut bed = Bed::new(9).await;
+    let sandbox = bed.sandbox("web-0").await;
+    let mut config = shell("user", "id; cat /proc/self/status; touch /no && echo written; echo $$");
+    security(
+        &mut config,
+        LinuxContainerSecurityContext {
+            run_as_username: "app".into(),
+            readonly_rootfs: true,
+            no_new_privs: true,
+            capabilities: Some(Capability {
+                drop_capabilities: vec!["ALL".into()],
+                ..Capability::default()
+            }),
+            supplemental_groups: vec![3000],
+            ..LinuxContainerSecurityContext::default()
+        },
+    );
+    config.working_dir = "/made/for/it".into();
+    let id = bed.run(&sandbox, config).await;
+    bed.ended(&id).await;
+    let output = bed.output("web-0", "user");
+    for line in [
+        "uid=1000(app) gid=1000(app)",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "stdout F 1\n",
+        "2000(more)",
+        "3000",
+    ] {
+        assert!(output.contains(line), "{line:?} is not in {output}");
+    }
+    assert!(!output.contains("written"));
+    let mut config = shell(
+        "privileged",
+        "cat /proc/self/status; touch /proc/sys/x; ls /dev; ls /sys/fs/cgroup",
+    );
+    security(
+        &mut config,
+        LinuxContainerSecurityContext {
+            privileged: true,
+            ..LinuxContainerSecurityContext::default()
+        },
+    );
+    let id = bed.run(&sandbox, config).await;
+    bed.ended(&id).await;
+    let output = bed.output("web-0", "privileged");
+    assert!(!output.contains("CapEff:\t00000000a8"), "{output}");
+    let missing = ContainerConfig {
+        image: Some(ImageSpec {
+            image: "nowhere".into(),
+            ..ImageSpec::default()
+        }),
+        ..shell("missing", "")
+    };
+    assert_eq!(
+        bed.try_create(&sandbox, missing).await.expect_err("no image").code(),
+        tonic::Code::NotFound
+    );
+}
+
+#[tokio::test]
+async fn a_pod_may_use_the_hosts_network_and_share_processes() {
+    let mut bed = Bed::new(10).await;
+    let mut config = bed.sandbox_config("host");
+    let options = NamespaceOption {
+        network: NamespaceMode::Node.into(),
+        pid: NamespaceMode::Pod.into(),
+        ..NamespaceOption::default()
+    };
+    let security = LinuxSandboxSecurityContext {
+        namespace_options: Some(options.clone()),
+        ..LinuxSandboxSecurityContext::default()
+    };
+    config.linux = Some(LinuxPodSandboxConfig {
+        security_context: Some(security),
+        ..LinuxPodSandboxConfig::default()
+    });
+    let request = RunPodSandboxRequest {
+        config: Some(config),
+        runtime_handler: String::new(),
+    };
+    let sandbox = bed
+        .runtime
+        .run_pod_sandbox(request)
+        .await
+        .expect("made")
+        .into_inner()
+        .pod_sandbox_id;
+    assert_eq!(bed.address(&sandbox).await, "");
+    let with = |mut config: ContainerConfig| {
+        let security = LinuxContainerSecurityContext {
+            namespace_options: Some(options.clone()),
+            ..LinuxContainerSecurityContext::default()
+        };
+        config.linux = Some(LinuxContainerConfig {
+            resources: None,
+            security_context: Some(security),
+        });
+        config
+    };
+    let sleeper = bed.run(&sandbox, with(shell("sleeper", "exec sleep 4242"))).await;
+    let seer = bed
+        .run(
+            &sandbox,
+            with(shell(
+                "seer",
+                "ls /sys/class/net; until cat /proc/[0-9]*/cmdline | grep -q 4242; do sleep 0.05; done; echo seen",
+            )),
+        )
+        .await;
+    assert_eq!(bed.ended(&seer).await.exit_code, 0);
+    let output = bed.output("host", "seer");
+    assert!(
+        output.contains("stdout F sft10\n") && output.contains("seen"),
+        "{output}"
+    );
+    bed.stop(&sleeper, 0).await;
+    bed.runtime
+        .stop_pod_sandbox(StopPodSandboxRequest {
+            pod_sandbox_id: sandbox.clone(),
+        })
+        .await
+        .expect("stopped");
+    bed.runtime
+        .stop_pod_sandbox(StopPodSandboxRequest {
+            pod_sandbox_id: sandbox,
+        })
+        .await
+        .expect("stopped again");
+}
+
+#[tokio::test]
+async fn volumes_are_mounted_and_logs_rotated() {
+    let mut bed = Bed::new(11).await;
+    let sandbox = bed.sandbox("web-0").await;
+    let volume = bed.folder.path().join("volume");
+    std::fs::create_dir(&volume).expect("made");
+    std::fs::write(volume.join("page"), "one\n").expect("written");
+    let mut config = shell(
+        "main",
+        "cat /data/page; echo two > /data/new; echo no > /ro/new; while [ ! -e /data/go ]; do sleep 0.02; done; echo after",
+    );
+    let mount = |container_path: &str, readonly: bool| Mount {
+        container_path: container_path.into(),
+        host_path: volume.display().to_string(),
+        readonly,
+        ..Mount::default()
+    };
+    config.mounts = vec![mount("/data", false), mount("/ro", true)];
+    let id = bed.run(&sandbox, config).await;
+    while !volume.join("new").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(std::fs::read_to_string(volume.join("new")).expect("read"), "two\n");
+    let log = bed.folder.path().join("logs/web-0/main.log");
+    while !bed.output("web-0", "main").contains("Read-only file system") {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    std::fs::rename(&log, log.with_extension("old")).expect("rotated");
+    bed.runtime
+        .reopen_container_log(ReopenContainerLogRequest {
+            container_id: id.clone(),
+        })
+        .await
+        .expect("reopened");
+    std::fs::write(volume.join("go"), "").expect("written");
+    bed.ended(&id).await;
+    assert_eq!(bed.output("web-0", "main"), "stdout F after\n");
+}
