@@ -1,5 +1,6 @@
 //! From a request to the function that answers it: identity, rights, form, kind, verb.
 
+use crate::authn;
 use crate::authz::{self, Action};
 use crate::body;
 use crate::call::Call;
@@ -120,6 +121,9 @@ fn label(request: &Request) -> (&'static str, &'static str) {
 async fn route(server: &Arc<Server>, request: Request) -> Outcome<Response<Body>> {
     let query = Query::of(request.uri())?;
     let user = request.extensions().get::<User>().cloned();
+    let user = user
+        .map(|user| authn::acting_user(user, request.headers()))
+        .transpose()?;
     match path::parse(request.uri().path()) {
         Path::Document(path) => {
             // The body stays behind: a borrowed one could not cross threads.

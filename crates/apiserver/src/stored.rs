@@ -33,10 +33,10 @@ impl From<&KeyValue> for Stored {
 impl Stored {
     /// Makes the stored form of a whole object of a kind.
     pub(crate) fn encode(kind: &'static Kind, object: &Value) -> Bytes {
-        if kind.storage_kind() == kind {
-            plain(object)
-        } else {
+        if is_translated(kind) {
             plain(&events::to_core(object))
+        } else {
+            plain(object)
         }
     }
 
@@ -44,7 +44,7 @@ impl Stored {
     pub(crate) fn object(&self, kind: &'static Kind) -> Outcome<Value> {
         let mut object: Value = serde_json::from_slice(&self.value)
             .map_err(|error| internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
-        if kind.storage_kind() != kind {
+        if is_translated(kind) {
             object = events::from_core(&object);
         }
         object["kind"] = Value::from(kind.kind);
@@ -72,10 +72,10 @@ impl Stored {
     }
 
     fn write_from_metadata(&self, kind: &'static Kind, out: &mut Vec<u8>) {
-        let value = if kind.storage_kind() == kind {
-            self.value.clone()
-        } else {
+        let value = if is_translated(kind) {
             served_elsewhere(&self.value)
+        } else {
+            self.value.clone()
         };
         out.extend_from_slice(&OPENING[1..]);
         if self.revision > 0 {
@@ -115,6 +115,11 @@ impl Stored {
         }
         serde_json::from_slice(&self.value).map_or(Value::Null, |head: Head| head.metadata.labels)
     }
+}
+
+/// Whether objects of the kind are stored in the form of another one.
+fn is_translated(kind: &Kind) -> bool {
+    kind.storage_group != kind.group
 }
 
 fn served_elsewhere(value: &Bytes) -> Bytes {
