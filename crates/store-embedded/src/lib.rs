@@ -152,9 +152,13 @@ fn create(dir: &Path, path: &Path) -> Result<(), Error> {
     // Closing syncs.
     drop(database);
     std::fs::rename(&new, path).map_err(|source| failed(path, source))?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|source| failed(dir, source))
+    // The names are data, too: the file's in its folder, and the folder's in its parent.
+    let parent = dir.canonicalize().ok().and_then(|dir| dir.parent().map(Path::to_owned));
+    for folder in [Some(dir.to_owned()), parent].into_iter().flatten() {
+        let synced = File::open(&folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|source| failed(&folder, source))?;
+    }
+    Ok(())
 }
 
 fn open_file(path: &Path) -> Result<redb::Database, Error> {

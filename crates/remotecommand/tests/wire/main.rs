@@ -2,5 +2,6 @@
 
 mod between_us;
 mod over_tls;
+mod raw_websocket;
 mod serving;
 mod with_kubectl;
