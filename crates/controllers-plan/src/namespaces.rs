@@ -1,11 +1,11 @@
 //! The end of namespaces: emptied, pods first, then let go.
 
+mod conditions;
+
 use crate::{Action, AnyObject, Guard, Kind, Plan, Reason, Step, Target, Write, is_terminating};
-use api::k8s::api::core::v1::{Namespace, NamespaceCondition};
-use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
+use api::k8s::api::core::v1::Namespace;
 use jiff::Timestamp;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Keeps a namespace until it is empty.
@@ -73,7 +73,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     };
     Plan {
         steps,
-        status: status(namespace, &observed.contents, now),
+        status: conditions::status(namespace, &observed.contents, now),
         because: vec![Reason::waits(name, "NotEmpty", "its contents", message)],
         ..Plan::default()
     }
@@ -100,111 +100,5 @@ fn finalize(namespace: &Namespace, finalizers: &[String], kinds: Vec<Kind>) -> P
         steps: vec![Step::One(action)],
         because,
         ..Plan::default()
-    }
-}
-
-/// What people see while they wait: how much is left of what, and which finalizers hold it.
-fn status(namespace: &Namespace, contents: &[Arc<AnyObject>], now: Timestamp) -> Option<Action> {
-    let mut resources: BTreeMap<String, usize> = BTreeMap::new();
-    let mut finalizers: BTreeMap<&str, usize> = BTreeMap::new();
-    for object in contents {
-        let kind = object.kind;
-        let resource = if kind.group.is_empty() {
-            kind.plural.to_owned()
-        } else {
-            format!("{}.{}", kind.plural, kind.group)
-        };
-        *resources.entry(resource).or_default() += 1;
-        for finalizer in object.metadata.finalizers.iter().flatten() {
-            *finalizers.entry(finalizer).or_default() += 1;
-        }
-    }
-    let list = |parts: Vec<String>| parts.join(", ");
-    let remaining = resources
-        .iter()
-        .map(|(name, count)| format!("{name} has {count} resource instances"))
-        .collect();
-    let remaining = format!("Some resources are remaining: {}", list(remaining));
-    let holding = finalizers
-        .iter()
-        .map(|(name, count)| format!("{name} in {count} resource instances"))
-        .collect();
-    let holding = format!(
-        "Some content in the namespace has finalizers remaining: {}",
-        list(holding)
-    );
-    let wanted = [
-        (
-            "NamespaceDeletionDiscoveryFailure",
-            false,
-            "ResourcesDiscovered",
-            "All resources successfully discovered",
-        ),
-        (
-            "NamespaceDeletionGroupVersionParsingFailure",
-            false,
-            "ParsedGroupVersions",
-            "All legacy kube types successfully parsed",
-        ),
-        (
-            "NamespaceDeletionContentFailure",
-            false,
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization",
-        ),
-        ("NamespaceContentRemaining", true, "SomeResourcesRemain", &remaining),
-        if finalizers.is_empty() {
-            (
-                "NamespaceFinalizersRemaining",
-                false,
-                "ContentHasNoFinalizers",
-                "All content-preserving finalizers finished",
-            )
-        } else {
-            ("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", &holding)
-        },
-    ];
-    let known = namespace
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.clone())
-        .unwrap_or_default();
-    let conditions: Vec<NamespaceCondition> = wanted
-        .iter()
-        .map(|(type_, holds, reason, message)| condition(&known, type_, *holds, reason, message, now))
-        .collect();
-    let is_known = |one: &NamespaceCondition| known.contains(one);
-    if conditions.iter().all(is_known) {
-        return None;
-    }
-    let others = known
-        .into_iter()
-        .filter(|one| wanted.iter().all(|(type_, ..)| *type_ != one.type_));
-    let conditions: Vec<NamespaceCondition> = others.chain(conditions).collect();
-    Some(Action::patch_status(
-        Target::of(namespace),
-        json!({"status": {"conditions": conditions}}),
-    ))
-}
-
-fn condition(
-    known: &[NamespaceCondition],
-    type_: &str,
-    holds: bool,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> NamespaceCondition {
-    let status = if holds { "True" } else { "False" };
-    let before = known.iter().find(|one| one.type_ == type_ && one.status == status);
-    let whole_second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    NamespaceCondition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        last_transition_time: before
-            .and_then(|one| one.last_transition_time.clone())
-            .or(Some(Time(whole_second))),
     }
 }

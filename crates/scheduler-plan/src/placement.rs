@@ -43,6 +43,14 @@ pub enum ClaimStep {
     },
 }
 
+impl ClaimStep {
+    /// The claim that the step is about.
+    pub fn claim(&self) -> &Key {
+        let (Self::Provision { claim } | Self::Promise { claim, .. }) = self;
+        claim
+    }
+}
+
 /// Why a pod cannot go anywhere, and what to wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -40,7 +40,7 @@ pub fn readiness(pod: &Candidate, placement: &Placement, snapshot: &Snapshot) ->
 }
 
 fn step_is_done(step: &ClaimStep, placement: &Placement, snapshot: &Snapshot) -> Result<bool, String> {
-    let (ClaimStep::Provision { claim: key } | ClaimStep::Promise { claim: key, .. }) = step;
+    let key = step.claim();
     let name = &key.1;
     let Some(claim) = snapshot.claims.get(key) else {
         return Err(format!("persistentvolumeclaim \"{name}\" not found"));

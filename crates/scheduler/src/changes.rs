@@ -49,17 +49,31 @@ impl Scheduling {
                     self.queue.wake(|_| true, now);
                 }
             }
-            News::Node(Change::Gone((_, name))) => self.snapshot.remove_node(&name),
+            News::Node(Change::Gone((_, name))) => {
+                self.snapshot.remove_node(&name);
+                self.unsettled.extend(self.queue.waiting_for_claims().cloned());
+            }
             News::Claim(Change::Is(claim)) => {
+                let key = key_of(&claim.metadata);
                 self.snapshot.set_claim(*claim);
+                self.claim_changed(&key);
                 self.volumes_changed(now);
             }
-            News::Claim(Change::Gone(key)) => self.snapshot.remove_claim(&key),
+            News::Claim(Change::Gone(key)) => {
+                self.snapshot.remove_claim(&key);
+                self.claim_changed(&key);
+            }
             News::Volume(Change::Is(volume)) => {
+                let name = volume.metadata.name.clone().unwrap_or_default();
+                self.claims_of_volume_changed(&name);
                 self.snapshot.set_volume(*volume);
+                self.claims_of_volume_changed(&name);
                 self.volumes_changed(now);
             }
-            News::Volume(Change::Gone((_, name))) => self.snapshot.remove_volume(&name),
+            News::Volume(Change::Gone((_, name))) => {
+                self.claims_of_volume_changed(&name);
+                self.snapshot.remove_volume(&name);
+            }
             News::Class(Change::Is(class)) => {
                 let name = class.metadata.name.clone().unwrap_or_default();
                 self.snapshot.classes.insert(name, Arc::from(class));
@@ -82,6 +96,25 @@ impl Scheduling {
             | News::Volume(Change::Synced)
             | News::Class(Change::Synced)
             | News::Namespace(Change::Synced) => {}
+        }
+    }
+
+    fn claim_changed(&mut self, claim: &Key) {
+        self.unsettled.extend(self.queue.waiting_for(claim).cloned());
+    }
+
+    /// The claims that a volume is promised to, by what the API shows or by what we decided.
+    fn claims_of_volume_changed(&mut self, name: &str) {
+        let volume = self.snapshot.volumes.get(name);
+        let shown = volume.and_then(|volume| volume.spec.as_ref()?.claim_ref.as_ref());
+        let shown = shown.map(|claim| {
+            (
+                claim.namespace.clone().unwrap_or_default(),
+                claim.name.clone().unwrap_or_default(),
+            )
+        });
+        for claim in shown.iter().chain(self.snapshot.promised_claim(name)) {
+            self.unsettled.extend(self.queue.waiting_for(claim).cloned());
         }
     }
 
@@ -146,6 +179,13 @@ impl Scheduling {
                 .wake(|waits_for| waits_for.pods_gone || waits_for.pods_changed, now);
         }
     }
+}
+
+fn key_of(metadata: &kube::api::ObjectMeta) -> Key {
+    (
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
 }
 
 fn is_ours(pod: &Pod) -> bool {

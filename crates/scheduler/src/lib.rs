@@ -64,8 +64,9 @@ async fn drive(scheduling: &mut Scheduling, mut changes: mpsc::Receiver<News>) -
             change = changes.recv() => {
                 let Some(change) = change else { bail!("all watches of the scheduler ended") };
                 take_in(scheduling, change, &mut listed);
-                // All that is there already is taken in before the next decision.
-                while let Ok(change) = changes.try_recv() {
+                // What is there already is taken in before the next decision.
+                for _ in 0..CHANGES_MAX {
+                    let Ok(change) = changes.try_recv() else { break };
                     take_in(scheduling, change, &mut listed);
                 }
             }

@@ -72,7 +72,10 @@ pub(crate) struct Queue {
     ready: BTreeSet<(Reverse<i32>, u64, Key)>,
     pauses: BTreeSet<(Instant, Key)>,
     waiting: BTreeSet<Key>,
-    placed: BTreeSet<Key>,
+    /// When to stop waiting for the claims of placed pods.
+    deadlines: BTreeSet<(Instant, Key)>,
+    /// Placed pods, by the claims that they wait for.
+    by_claim: BTreeMap<Key, BTreeSet<Key>>,
     arrivals: u64,
 }
 
@@ -85,9 +88,25 @@ impl Queue {
         self.pods.get_mut(key)
     }
 
-    /// The pods that have a node and are not yet bound.
-    pub(crate) fn placed(&self) -> impl Iterator<Item = (&Key, &Pending)> {
-        self.placed.iter().filter_map(|key| self.pods.get_key_value(key))
+    /// The placed pods that wait for a claim.
+    pub(crate) fn waiting_for(&self, claim: &Key) -> impl Iterator<Item = &Key> {
+        self.by_claim.get(claim).into_iter().flatten()
+    }
+
+    /// All placed pods that wait for claims.
+    pub(crate) fn waiting_for_claims(&self) -> impl Iterator<Item = &Key> {
+        self.deadlines.iter().map(|(_, key)| key)
+    }
+
+    /// The placed pods that have waited too long, each told once.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<Key> {
+        let mut expired = Vec::new();
+        while let Some((end, _)) = self.deadlines.first()
+            && *end <= now
+        {
+            expired.extend(self.deadlines.pop_first().map(|(_, key)| key));
+        }
+        expired
     }
 
     /// Takes in a new pod.
@@ -158,13 +177,21 @@ impl Queue {
         self.leave_state(key);
         let Some(pod) = self.pods.get_mut(key) else { return };
         let is_prepared = placement.steps.is_empty();
+        if !is_prepared {
+            self.deadlines.insert((give_up_at, key.clone()));
+        }
+        for step in &placement.steps {
+            self.by_claim
+                .entry(step.claim().clone())
+                .or_default()
+                .insert(key.clone());
+        }
         pod.state = State::Placed {
             placement,
             is_prepared,
             is_binding: false,
             give_up_at,
         };
-        self.placed.insert(key.clone());
     }
 
     /// Queues the waiting pods that a change may help.
@@ -193,17 +220,9 @@ impl Queue {
 
     /// When to look again though nothing happens: a pause ends or a placed pod has waited too long.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let give_up = |(_, pod): (_, &Pending)| match &pod.state {
-            State::Placed {
-                give_up_at,
-                is_prepared: true,
-                is_binding: false,
-                ..
-            } => Some(*give_up_at),
-            _ => None,
-        };
         let pause = self.pauses.first().map(|(end, _)| *end);
-        pause.into_iter().chain(self.placed().filter_map(give_up).min()).min()
+        let give_up = self.deadlines.first().map(|(end, _)| *end);
+        pause.into_iter().chain(give_up).min()
     }
 
     fn leave_state(&mut self, key: &Key) {
@@ -212,7 +231,21 @@ impl Queue {
             .remove(&(Reverse(pod.candidate.priority), pod.arrival, key.clone()));
         self.pauses.remove(&(pod.not_before, key.clone()));
         self.waiting.remove(key);
-        self.placed.remove(key);
+        let State::Placed {
+            placement, give_up_at, ..
+        } = &pod.state
+        else {
+            return;
+        };
+        self.deadlines.remove(&(*give_up_at, key.clone()));
+        for step in &placement.steps {
+            if let Some(pods) = self.by_claim.get_mut(step.claim()) {
+                pods.remove(key);
+                if pods.is_empty() {
+                    self.by_claim.remove(step.claim());
+                }
+            }
+        }
     }
 }
 

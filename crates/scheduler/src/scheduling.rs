@@ -8,6 +8,7 @@ use crate::queue::{Condition, Pending, Queue, State};
 use crate::requests::{self, ClaimWrite};
 use kube::Client;
 use scheduler_plan::{Candidate, Key, Placement, Readiness, Refusal, Snapshot, Verdict};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -38,6 +39,8 @@ pub(crate) struct Scheduling {
     events: Events,
     pub(crate) snapshot: Snapshot,
     pub(crate) queue: Queue,
+    /// Placed pods whose claims may have come further.
+    pub(crate) unsettled: BTreeSet<Key>,
     requests: JoinSet<Answer>,
 }
 
@@ -49,6 +52,7 @@ impl Scheduling {
             events,
             snapshot,
             queue,
+            unsettled: BTreeSet::new(),
             requests: JoinSet::new(),
         }
     }
@@ -129,14 +133,16 @@ impl Scheduling {
 
     /// Takes a decision back that did not come true.
     pub(crate) fn forget(&mut self, key: &Key, now: Instant) {
-        if !matches!(
-            self.queue.get(key),
-            Some(Pending {
-                state: State::Placed { .. },
-                ..
-            })
-        ) {
+        let Some(Pending {
+            state: State::Placed { placement, .. },
+            ..
+        }) = self.queue.get(key)
+        else {
             return;
+        };
+        // Whoever waits for the same claims relied on this one.
+        for step in &placement.steps {
+            self.unsettled.extend(self.queue.waiting_for(step.claim()).cloned());
         }
         self.snapshot.withdraw(key);
         self.queue.wake(|waits_for| waits_for.pods_gone, now);
@@ -144,41 +150,41 @@ impl Scheduling {
 
     /// Binds each placed pod whose claims are ready; places those anew whose claims went another way.
     fn bind_those_ready(&mut self, now: Instant) {
-        let mut ready = Vec::new();
-        let mut broken = Vec::new();
-        for (key, pod) in self.queue.placed() {
+        for key in self.queue.expired(now) {
+            let is_waiting = |pod: &Pending| matches!(pod.state, State::Placed { is_binding: false, .. });
+            if self.queue.get(&key).is_some_and(is_waiting) {
+                self.place_anew(&key, "timed out waiting for the pod's claims to be bound", now);
+            }
+        }
+        for key in std::mem::take(&mut self.unsettled) {
+            let Some(pod) = self.queue.get(&key) else { continue };
             let State::Placed {
                 placement,
                 is_prepared: true,
                 is_binding: false,
-                give_up_at,
+                ..
             } = &pod.state
             else {
                 continue;
             };
             match scheduler_plan::readiness(&pod.candidate, placement, &self.snapshot) {
-                Readiness::Ready => ready.push((Arc::clone(&pod.candidate), placement.node.clone())),
-                Readiness::Broken(why) => broken.push((key.clone(), why)),
-                Readiness::Waiting if *give_up_at <= now => {
-                    broken.push((
-                        key.clone(),
-                        "timed out waiting for the pod's claims to be bound".to_owned(),
-                    ));
+                Readiness::Ready => {
+                    let (pod, node) = (Arc::clone(&pod.candidate), placement.node.clone());
+                    self.bind(&pod, node);
                 }
+                Readiness::Broken(why) => self.place_anew(&key, &why, now),
                 Readiness::Waiting => {}
             }
         }
-        for (pod, node) in ready {
-            self.bind(&pod, node);
-        }
-        for (key, why) in broken {
-            let pod = self.queue.get(&key).map(|pod| Arc::clone(&pod.candidate));
-            self.forget(&key, now);
-            self.queue.retry(&key, now);
-            if let Some(pod) = pod {
-                self.explain(&pod, "SchedulerError", &format!("binding volumes: {why}"));
-            }
-        }
+    }
+
+    fn place_anew(&mut self, key: &Key, why: &str, now: Instant) {
+        let Some(pod) = self.queue.get(key).map(|pod| Arc::clone(&pod.candidate)) else {
+            return;
+        };
+        self.forget(key, now);
+        self.queue.retry(key, now);
+        self.explain(&pod, "SchedulerError", &format!("binding volumes: {why}"));
     }
 
     fn refuse(&mut self, pod: &Arc<Candidate>, refusal: Refusal, now: Instant) {
@@ -229,7 +235,10 @@ impl Scheduling {
             return self.settle_unqueued(&pod, request, result);
         };
         match (request, result, &mut pending.state) {
-            (Request::PrepareClaims, Ok(()), State::Placed { is_prepared, .. }) => *is_prepared = true,
+            (Request::PrepareClaims, Ok(()), State::Placed { is_prepared, .. }) => {
+                *is_prepared = true;
+                self.unsettled.insert(pod.key.clone());
+            }
             (Request::Bind, Ok(()), State::Placed { placement, .. }) => {
                 let node = placement.node.clone();
                 self.tell_scheduled(&pod, &node);

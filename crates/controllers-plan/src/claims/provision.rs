@@ -84,7 +84,7 @@ fn external(claim: &PersistentVolumeClaim, class: &StorageClass) -> Plan {
     );
     let mut plan = claim::waiting(claim, EventType::Normal, "ExternalProvisioning", message);
     let is_named = |key: &&str| annotation(&claim.metadata, key) == Some(provisioner);
-    if !bind::PROVISIONER_ANNOTATIONS.iter().all(|key| is_named(key)) {
+    if !bind::PROVISIONER_ANNOTATIONS.iter().all(is_named) {
         let annotations: BTreeMap<&str, &str> = bind::PROVISIONER_ANNOTATIONS
             .iter()
             .map(|key| (*key, provisioner.as_str()))
