@@ -300,7 +300,7 @@ async fn make(
     image: &images::Present,
     sources: Sources,
 ) -> Result<String, Outcome> {
-    let failed = |status: tonic::Status| start_error("CreateContainerError", images::message(&status));
+    let failed = |status: tonic::Status| start_error("CreateContainerError", status.message());
     remove_unstarted(ctx, &definition.name).await.map_err(failed)?;
     let parts = (ctx.clone(), how.clone(), definition.clone(), image.clone());
     // Makes files and bind mounts.
@@ -355,7 +355,7 @@ async fn run_made(ctx: &Context, definition: &Container, id: &str, cancel: &Canc
     let node = &ctx.node;
     let name = definition.name.as_str();
     if let Err(status) = node.runtime.start_container(id).await {
-        let outcome = start_error("RunContainerError", images::message(&status));
+        let outcome = start_error("RunContainerError", status.message());
         tell_start_error(ctx, name, &outcome);
         return outcome;
     }
@@ -452,16 +452,21 @@ fn pre_stop(pod: &Pod, record: &Record) -> Option<(LifecycleHandler, Option<Cont
     hook.map(|hook| (hook, definition))
 }
 
-/// Tells the API that nothing of the pod is left here, once its last status is there.
-pub(crate) async fn delete_pod(ctx: Context, flushed: impl Future<Output = ()> + Send) -> Outcome {
-    flushed.await;
-    let logs = log_dir(&ctx.node, &ctx.pod);
+/// Removes a pod's logs.
+pub(crate) async fn remove_logs(node: &Node, pod: &Pod) {
+    let logs = log_dir(node, pod);
     match tokio::fs::remove_dir_all(&logs).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::debug!(%error, path = %logs.display(), "logs could not be removed");
         }
         _ => {}
     }
+}
+
+/// Tells the API that nothing of the pod is left here, once its last status is there.
+pub(crate) async fn delete_pod(ctx: Context, flushed: impl Future<Output = ()> + Send) -> Outcome {
+    flushed.await;
+    remove_logs(&ctx.node, &ctx.pod).await;
     let pods: Api<Pod> = Api::namespaced(
         ctx.node.client.clone(),
         ctx.pod.metadata.namespace.as_deref().unwrap_or_default(),

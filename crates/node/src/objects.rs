@@ -91,11 +91,6 @@ impl Objects {
 }
 
 impl Watched {
-    /// What is known now.
-    pub(crate) fn now(&self) -> Seen {
-        self.latest.borrow().clone()
-    }
-
     /// What is known once anything is.
     pub(crate) async fn known(&self) -> Seen {
         let mut latest = self.latest.clone();

@@ -78,7 +78,7 @@ async fn run(subject: &Subject, kind: ProbeKind, probe: &Probe, verdict: Option<
     loop {
         sleep_until(machine.due(subject.started_at, last_try)).await;
         last_try = Some(Timestamp::now());
-        let outcome = attempt(subject, probe).await;
+        let outcome = attempt(subject, kind, probe).await;
         tell(subject, kind, &outcome);
         let Some(good) = machine.observe(&outcome) else {
             continue;
@@ -128,7 +128,7 @@ fn tell(subject: &Subject, kind: ProbeKind, outcome: &Outcome) {
     );
 }
 
-async fn attempt(subject: &Subject, probe: &Probe) -> Outcome {
+async fn attempt(subject: &Subject, kind: ProbeKind, probe: &Probe) -> Outcome {
     let seconds = probe
         .timeout_seconds
         .and_then(|s| u64::try_from(s).ok())
@@ -137,7 +137,7 @@ async fn attempt(subject: &Subject, probe: &Probe) -> Outcome {
     let timeout = Duration::from_secs(seconds);
     let mut outcome = Outcome::Unknown("no try was made".into());
     for _ in 0..TRIES {
-        outcome = once(subject, probe, timeout).await;
+        outcome = once(subject, kind, probe, timeout).await;
         if !matches!(outcome, Outcome::Unknown(_)) {
             break;
         }
@@ -145,7 +145,7 @@ async fn attempt(subject: &Subject, probe: &Probe) -> Outcome {
     outcome
 }
 
-async fn once(subject: &Subject, probe: &Probe, timeout: Duration) -> Outcome {
+async fn once(subject: &Subject, kind: ProbeKind, probe: &Probe, timeout: Duration) -> Outcome {
     if let Some(exec) = &probe.exec {
         return exec_probe(subject, exec.command.as_deref().unwrap_or_default(), timeout).await;
     }
@@ -159,7 +159,22 @@ async fn once(subject: &Subject, probe: &Probe, timeout: Duration) -> Outcome {
         return match tokio::time::timeout(timeout, http::get(&target, AGENT)).await {
             Err(_) => Outcome::Failure(format!("Get \"{}\": {waiting}", target.url())),
             Ok(Err(why)) => Outcome::Failure(why),
-            Ok(Ok(answer)) if (200..400).contains(&answer.code) => Outcome::Success,
+            Ok(Ok(answer)) if (200..400).contains(&answer.code) => {
+                if let Some(elsewhere) = answer.elsewhere {
+                    let text = format!(
+                        "{} probe warning: Probe terminated redirects, Response body: {}",
+                        kind.name(),
+                        answer.body
+                    );
+                    tracing::debug!(elsewhere, "a probe was sent to another host");
+                    let name = Some(subject.definition.name.as_str());
+                    subject
+                        .node
+                        .recorder
+                        .pod(&subject.pod, name, Severity::Warning, "ProbeWarning", text);
+                }
+                Outcome::Success
+            }
             Ok(Ok(answer)) => Outcome::Failure(format!("HTTP probe failed with statuscode: {}", answer.code)),
         };
     }

@@ -124,6 +124,7 @@ impl Worker {
                 Ok(()) => {
                     let plan = self.plan();
                     if plan.done {
+                        jobs::remove_logs(&self.node, &self.pod).await;
                         break;
                     }
                     plan.again_at

@@ -1,0 +1,322 @@
+//! The node agent against real containerd and our API server: a pod's whole life, a killed agent, pods that cannot run.
+//!
+//! Needs root and containerd; does nothing where either is missing. Pods live in the node's network, so no network
+//! plug-in is needed.
+
+#[path = "support/authority.rs"]
+mod authority;
+#[path = "support/containerd.rs"]
+mod containerd;
+
+use api::k8s::api::core::v1::{ConfigMap, Event, Node, Pod};
+use apiserver::{ApiServer, Config as ApiConfig, User};
+use containerd::Containerd;
+use futures::StreamExt;
+use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use store::memory::MemoryStore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Cluster {
+    client: kube::Client,
+    config: node::Config,
+    runtime: Containerd,
+}
+
+impl Cluster {
+    async fn new() -> Option<Self> {
+        let runtime = Containerd::start()?;
+        let authority = authority::Authority::new().unwrap();
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let kubelet_client = authority
+            .client("kube-apiserver-kubelet-client", "system:masters")
+            .unwrap();
+        let api_config = ApiConfig {
+            kubelet_client: Some(Arc::new(kubelet_client)),
+            ..ApiConfig::default()
+        };
+        let server = ApiServer::new(Arc::new(MemoryStore::new()), api_config).await.unwrap();
+        let user = User {
+            name: "admin".into(),
+            uid: String::new(),
+            groups: vec!["system:masters".into()],
+            extra: BTreeMap::new(),
+        };
+        let client = kube::Client::new(apiserver::in_process(server.router(), user), "default");
+        let config = authority.node_config(&runtime.endpoint(), runtime.dir(), ip).unwrap();
+        Some(Self {
+            client,
+            config,
+            runtime,
+        })
+    }
+
+    /// Runs the agent until the handle is aborted, which is as good as a kill.
+    fn run_node(&self) -> JoinHandle<()> {
+        let (client, config) = (self.client.clone(), self.config.clone());
+        tokio::spawn(async move { node::run(client, config, CancellationToken::new()).await.unwrap() })
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::default_namespaced(self.client.clone())
+    }
+
+    async fn create(&self, pod: Value) {
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    /// Waits until the pod is as wanted.
+    async fn until(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Pod {
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut pods = watcher(self.pods(), config)
+            .default_backoff()
+            .applied_objects()
+            .boxed();
+        let mut last = None;
+        let wait = async {
+            while let Some(pod) = pods.next().await {
+                let pod = pod.unwrap();
+                if holds(&pod) {
+                    return pod;
+                }
+                last = Some(pod);
+            }
+            panic!("the watch ended");
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(pod) => pod,
+            Err(_) => panic!("{name} is never {what}: {:#?}", last.and_then(|p| p.status)),
+        }
+    }
+
+    async fn until_gone(&self, name: &str) {
+        let wait = async {
+            while self.pods().get_opt(name).await.unwrap().is_some() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{name} does not go"));
+    }
+}
+
+fn pod(name: &str, container: Value) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "nodeName": "dev", "hostNetwork": true, "terminationGracePeriodSeconds": 2,
+            "containers": [container],
+        },
+    })
+}
+
+fn script(text: &str) -> Value {
+    json!({"name": "main", "image": containerd::IMAGE, "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", text]})
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn waiting_reason(pod: &Pod) -> String {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.container_statuses.as_deref())
+        .unwrap_or_default();
+    let state = statuses.first().and_then(|s| s.state.as_ref());
+    state
+        .and_then(|s| s.waiting.as_ref())
+        .and_then(|w| w.reason.clone())
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_outlives_the_agent_and_ends_in_order() {
+    let Some(cluster) = Cluster::new().await else { return };
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "cm"}, "data": {"k": "v1"}})).unwrap();
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
+    maps.create(&PostParams::default(), &map).await.unwrap();
+    let agent = cluster.run_node();
+    let mut main = script("echo up $K; trap 'echo down; exit 0' TERM; while true; do sleep 0.1; done");
+    main["env"] = json!([{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]);
+    main["volumeMounts"] = json!([{"name": "cm", "mountPath": "/cm"}, {"name": "memory", "mountPath": "/memory"}]);
+    main["readinessProbe"] = json!({"exec": {"command": ["/bin/sh", "-c", "test -e /cm/k"]}, "periodSeconds": 1});
+    let mut web = pod("web-0", main);
+    web["spec"]["volumes"] =
+        json!([{"name": "cm", "configMap": {"name": "cm"}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}]);
+    cluster.create(web).await;
+    let before = cluster.until("web-0", "ready", is_ready).await;
+    assert_eq!(
+        cluster.pods().logs("web-0", &LogParams::default()).await.unwrap(),
+        "up v1\n"
+    );
+    let node: Node = Api::all(cluster.client.clone()).get("dev").await.unwrap();
+    assert!(
+        node.status
+            .unwrap()
+            .node_info
+            .unwrap()
+            .container_runtime_version
+            .starts_with("containerd://")
+    );
+
+    agent.abort();
+    assert!(agent.await.unwrap_err().is_cancelled());
+    let changed = json!({"data": {"k": "v2"}});
+    maps.patch("cm", &PatchParams::default(), &Patch::Merge(changed))
+        .await
+        .unwrap();
+    let agent = cluster.run_node();
+    let uid = before.metadata.uid.clone().unwrap();
+    let file = cluster
+        .config
+        .root_dir
+        .join("pods")
+        .join(&uid)
+        .join("volumes/kubernetes.io~configmap/cm/k");
+    let wait = async {
+        while std::fs::read_to_string(&file).unwrap() != "v2" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("the new agent brings files up to date");
+    let after = cluster.pods().get("web-0").await.unwrap();
+    assert_eq!(
+        after.status, before.status,
+        "the same container, no restart, nothing to tell"
+    );
+
+    let ended = cluster.until("web-0", "ended", |pod| {
+        pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Succeeded")
+    });
+    let (pods, params) = (cluster.pods(), DeleteParams::default());
+    let (_, deleted) = tokio::join!(ended, pods.delete("web-0", &params));
+    deleted.unwrap();
+    cluster.until_gone("web-0").await;
+    assert!(!cluster.config.root_dir.join("pods").join(&uid).exists());
+    assert_eq!(cluster.runtime.containers(), "");
+    agent.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_cannot_run_say_why_and_harm_nobody() {
+    let Some(cluster) = Cluster::new().await else { return };
+    let agent = cluster.run_node();
+    let mut absent = script("true");
+    absent["image"] = json!("localhost:1/absent:1");
+    absent["imagePullPolicy"] = json!("IfNotPresent");
+    let mut never = script("true");
+    never["image"] = json!("localhost/absent:1");
+    let mut unnamed = script("true");
+    unnamed["image"] = json!("Not An Image");
+    let mut unset = script("true");
+    unset["env"] = json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "k"}}}]);
+    let mut no_command = script("true");
+    no_command["command"] = json!(["/absent"]);
+    let cases = [
+        ("absent", absent, "ImagePullBackOff"),
+        ("never", never, "ErrImageNeverPull"),
+        ("unnamed", unnamed, "InvalidImageName"),
+        ("unset", unset, "CreateContainerConfigError"),
+        ("no-command", no_command, "RunContainerError"),
+        ("crash", script("echo last words; exit 3"), "CrashLoopBackOff"),
+    ];
+    for (name, container, _) in &cases {
+        cluster.create(pod(name, container.clone())).await;
+    }
+    cluster.create(pod("fine", script("sleep 1000"))).await;
+    for (name, _, reason) in &cases {
+        cluster.until(name, reason, |pod| waiting_reason(pod) == *reason).await;
+    }
+    cluster.until("fine", "ready", is_ready).await;
+    let events: Api<Event> = Api::default_namespaced(cluster.client.clone());
+    let events = events.list(&ListParams::default()).await.unwrap().items;
+    let about = |pod: &str, reason: &str| {
+        events
+            .iter()
+            .any(|e| e.involved_object.name.as_deref() == Some(pod) && e.reason.as_deref() == Some(reason))
+    };
+    for (pod, reason) in [
+        ("absent", "BackOff"),
+        ("absent", "Failed"),
+        ("never", "ErrImageNeverPull"),
+        ("crash", "BackOff"),
+    ] {
+        assert!(about(pod, reason), "no event {reason} of {pod}");
+    }
+    let crash = cluster
+        .pods()
+        .get("crash")
+        .await
+        .unwrap()
+        .status
+        .unwrap()
+        .container_statuses
+        .unwrap();
+    assert_eq!(crash[0].last_state.clone().unwrap().terminated.unwrap().exit_code, 3);
+
+    agent.abort();
+    assert!(agent.await.unwrap_err().is_cancelled());
+    node::remove_all(&cluster.runtime.endpoint(), &cluster.config.root_dir)
+        .await
+        .unwrap();
+    assert_eq!(cluster.runtime.containers(), "");
+    assert_eq!(
+        std::fs::read_dir(cluster.config.root_dir.join("pods")).unwrap().count(),
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_pod_of_a_name_waits_for_what_is_left_of_the_old() {
+    let Some(cluster) = Cluster::new().await else { return };
+    let agent = cluster.run_node();
+    // Ignores SIGTERM: lives on for its grace after it is gone from the API.
+    let stubborn = script("trap '' TERM; while true; do sleep 0.1; done");
+    cluster.create(pod("web-0", stubborn.clone())).await;
+    cluster.until("web-0", "ready", is_ready).await;
+    agent.abort();
+    assert!(agent.await.unwrap_err().is_cancelled());
+    cluster
+        .pods()
+        .delete("web-0", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    cluster.until_gone("web-0").await;
+    cluster.create(pod("web-0", stubborn)).await;
+    let agent = cluster.run_node();
+    let both = async {
+        loop {
+            assert!(cluster.runtime.running() <= 1, "two live containers of one identity");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = both => {}
+        _ = cluster.until("web-0", "ready", is_ready) => {}
+    }
+    agent.abort();
+    assert!(agent.await.unwrap_err().is_cancelled());
+    node::remove_all(&cluster.runtime.endpoint(), &cluster.config.root_dir)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,117 @@
+//! A certificate authority for tests: TLS of servers and clients, kubeconfigs, and a node agent's configuration.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A certificate authority.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    #[allow(dead_code, reason = "for kubeconfigs")]
+    pem: String,
+}
+
+impl Authority {
+    /// Makes an authority of its own.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        let (der, pem) = (certificate.der().clone(), certificate.pem());
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            certificate: der,
+            pem,
+        })
+    }
+
+    fn roots(&self) -> anyhow::Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        Ok(roots)
+    }
+
+    /// The TLS of a server at an address, which asks for client certificates of this authority.
+    pub(crate) fn server(&self, ip: IpAddr) -> anyhow::Result<ServerConfig> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), ip.to_string()])?;
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider.clone());
+        let clients = clients.allow_unauthenticated().build()?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    fn client_pems(&self, user: &str, group: &str) -> anyhow::Result<(String, String)> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        let key = KeyPair::generate()?;
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+
+    /// The TLS of a client that has a certificate of this authority and trusts it.
+    pub(crate) fn client(&self, user: &str, group: &str) -> anyhow::Result<rustls::ClientConfig> {
+        use rustls_pki_types::pem::PemObject;
+        let (certificate, key) = self.client_pems(user, group)?;
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(vec![certificate], key)?)
+    }
+
+    #[allow(dead_code, reason = "only the example serves people")]
+    /// A kubeconfig for a user in a group.
+    pub(crate) fn kubeconfig(&self, server: SocketAddr, user: &str, group: &str) -> anyhow::Result<String> {
+        let (certificate, key) = self.client_pems(user, group)?;
+        let [ca, certificate, key] = [&self.pem, &certificate, &key].map(|pem| STANDARD.encode(pem));
+        Ok(format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters:\n- name: test\n  cluster: {{server: \"https://{server}\", certificate-authority-data: {ca}}}\n\
+             users:\n- name: test\n  user: {{client-certificate-data: {certificate}, client-key-data: {key}}}\n\
+             contexts:\n- name: test\n  context: {{cluster: test, user: test}}\n"
+        ))
+    }
+
+    /// The configuration of a node agent named `dev`, with everything below `root`.
+    pub(crate) fn node_config(&self, endpoint: &str, root: &Path, ip: IpAddr) -> anyhow::Result<node::Config> {
+        Ok(node::Config {
+            node_name: "dev".into(),
+            node_labels: BTreeMap::new(),
+            root_dir: root.join("node"),
+            log_dir: root.join("logs"),
+            runtime_endpoint: endpoint.to_owned(),
+            node_ip: ip,
+            cluster_dns: vec!["10.96.0.10".parse()?],
+            cluster_domain: "cluster.local".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            listen: (ip, 0).into(),
+            tls: Arc::new(self.server(ip)?),
+            max_pods: 110,
+            reserved: node::Reserved::default(),
+            cgroup_root: format!("/steadfast-test-{}", std::process::id()),
+            version: "v1.36.1+steadfast".into(),
+        })
+    }
+}
