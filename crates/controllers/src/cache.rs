@@ -285,3 +285,96 @@ fn version_of(meta: &ObjectMeta) -> u64 {
         .and_then(|version| version.parse().ok())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::k8s::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    fn pod(namespace: &str, name: &str, version: &str, owners: Value) -> Pod {
+        let metadata = json!({
+            "namespace": namespace, "name": name, "uid": format!("{namespace}/{name}"), "resourceVersion": version,
+            "ownerReferences": owners,
+        });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    fn owner(uid: &str, controller: bool) -> Value {
+        json!({ "apiVersion": "v1", "kind": "X", "name": uid, "uid": uid, "controller": controller })
+    }
+
+    fn cache() -> Cache<Pod> {
+        Cache::new(|pod| &pod.metadata)
+    }
+
+    fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
+        pods.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect()
+    }
+
+    #[test]
+    fn objects_are_found_by_name_namespace_prefix_and_owner() {
+        let cache = cache();
+        cache.apply(pod("a", "web-0", "1", json!([owner("set", true)])));
+        cache.apply(pod("a", "web-1", "2", json!([owner("set", false)])));
+        cache.apply(pod("a", "x", "3", json!([])));
+        cache.apply(pod("b", "web-0", "4", json!([owner("other", true)])));
+        assert_eq!(names(&cache.in_namespace("a")), ["web-0", "web-1", "x"]);
+        assert_eq!(names(&cache.with_prefix("a", "web-")), ["web-0", "web-1"]);
+        assert_eq!(names(&cache.owned_by("set")), ["web-0", "web-1"]);
+        assert_eq!(names(&cache.controlled_by("set")), ["web-0"]);
+        assert_eq!(names(&cache.uncontrolled_in("a")), ["web-1", "x"]);
+        assert!(cache.get("b", "x").is_none());
+    }
+
+    #[test]
+    fn a_change_of_owner_moves_the_object_in_the_index() {
+        let cache = cache();
+        cache.apply(pod("a", "web-0", "1", json!([owner("old", true)])));
+        let change = cache
+            .apply(pod("a", "web-0", "2", json!([owner("new", true)])))
+            .unwrap();
+        assert!(change.old.is_some() && change.new.is_some());
+        assert!(cache.owned_by("old").is_empty());
+        assert_eq!(names(&cache.controlled_by("new")), ["web-0"]);
+        assert!(cache.uncontrolled_in("a").is_empty());
+    }
+
+    #[test]
+    fn the_same_version_again_is_no_change() {
+        let cache = cache();
+        assert!(cache.apply(pod("a", "web-0", "1", json!([]))).is_some());
+        assert!(cache.apply(pod("a", "web-0", "1", json!([]))).is_none());
+    }
+
+    #[test]
+    fn what_a_new_list_does_not_name_is_gone() {
+        let cache = cache();
+        cache.apply(pod("a", "stays", "1", json!([])));
+        cache.apply(pod("a", "goes", "2", json!([owner("set", true)])));
+        cache.begin_list();
+        cache.apply(pod("a", "stays", "1", json!([])));
+        let gone = cache.end_list();
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].latest().metadata.name.as_deref(), Some("goes"));
+        assert!(cache.owned_by("set").is_empty());
+    }
+
+    #[test]
+    fn progress_tells_of_lists_and_versions() {
+        let cache = cache();
+        cache.begin_list();
+        cache.apply(pod("a", "x", "7", json!([])));
+        cache.end_list();
+        cache.remove(pod("a", "x", "9", json!([])));
+        let progress = *cache.progress().borrow();
+        assert_eq!(
+            progress,
+            Progress {
+                lists_begun: 1,
+                lists_done: 1,
+                newest: 9
+            }
+        );
+    }
+}

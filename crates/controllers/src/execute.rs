@@ -179,3 +179,6 @@ fn announce(executor: &Executor, controller: &'static str, action: &Action, resu
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,105 @@ async fn wait_for(cache: &Arc<dyn Freshness>, written: &Written, lists_begun: u6
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caches::{Watch, Watchlist};
+    use api::k8s::api::core::v1::Pod;
+    use controllers_plan::{Key, Kind};
+    use futures::FutureExt;
+    use serde_json::json;
+
+    fn pod(name: &str, version: &str, deleting: bool) -> Pod {
+        let deletion = deleting.then_some("2026-11-22T12:00:00Z");
+        let metadata = json!({
+            "namespace": "default", "name": name, "uid": format!("uid of {name}"), "resourceVersion": version,
+            "deletionTimestamp": deletion,
+        });
+        serde_json::from_value(json!({ "metadata": metadata })).expect("a pod")
+    }
+
+    fn caches() -> Caches {
+        let mut watchlist = Watchlist::default();
+        (Watch::on::<Pod>(|_, _| Vec::new()).enlist)(&mut watchlist, 0);
+        watchlist.caches
+    }
+
+    fn id() -> WorkId {
+        WorkId {
+            row: 0,
+            key: key("web"),
+        }
+    }
+
+    fn key(name: &str) -> Key {
+        Key::new(Kind::of::<Pod>(), "default", name)
+    }
+
+    async fn is_current(ledger: &Ledger, caches: &Caches) -> bool {
+        ledger.caught_up(caches, &id()).now_or_never().unwrap_or(false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_must_show_up_before_the_next_plan() {
+        let (ledger, caches) = (Ledger::default(), caches());
+        assert!(is_current(&ledger, &caches).await);
+        let written = Written {
+            key: key("a"),
+            effect: Effect::Version(5),
+        };
+        ledger.note(&caches, &id(), vec![written]);
+        caches.of::<Pod>().apply(pod("b", "4", false));
+        assert!(!is_current(&ledger, &caches).await);
+        caches.of::<Pod>().apply(pod("b", "6", false));
+        assert!(is_current(&ledger, &caches).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deletion_has_shown_up_when_the_object_is_gone_or_going() {
+        let (ledger, caches) = (Ledger::default(), caches());
+        caches.of::<Pod>().apply(pod("a", "4", false));
+        let deleted = Written {
+            key: key("a"),
+            effect: Effect::Deleted("uid of a".to_owned()),
+        };
+        ledger.note(&caches, &id(), vec![deleted.clone()]);
+        assert!(!is_current(&ledger, &caches).await);
+        caches.of::<Pod>().apply(pod("a", "5", true));
+        assert!(is_current(&ledger, &caches).await);
+        caches.of::<Pod>().apply(pod("a", "6", false));
+        ledger.note(&caches, &id(), vec![deleted]);
+        caches.of::<Pod>().remove(pod("a", "7", false));
+        assert!(is_current(&ledger, &caches).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_begun_after_the_write_shows_it_and_one_begun_before_does_not() {
+        let (ledger, caches) = (Ledger::default(), caches());
+        let pods = caches.of::<Pod>();
+        pods.begin_list();
+        let written = Written {
+            key: key("a"),
+            effect: Effect::Version(5),
+        };
+        ledger.note(&caches, &id(), vec![written]);
+        pods.end_list();
+        assert!(!is_current(&ledger, &caches).await);
+        pods.begin_list();
+        pods.end_list();
+        assert!(is_current(&ledger, &caches).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_and_the_write_is_not_forgotten() {
+        let (ledger, caches) = (Ledger::default(), caches());
+        let written = Written {
+            key: key("a"),
+            effect: Effect::Version(5),
+        };
+        ledger.note(&caches, &id(), vec![written]);
+        assert!(!ledger.caught_up(&caches, &id()).await);
+        assert!(!is_current(&ledger, &caches).await);
+    }
+}

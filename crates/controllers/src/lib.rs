@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use controllers_plan::Kind;
-use controllers_plan::statefulset::Gates;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+pub use controllers_plan::statefulset::Gates;
 
 mod cache;
 mod caches;

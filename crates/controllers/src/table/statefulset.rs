@@ -63,7 +63,8 @@ fn of_claim(caches: &Caches, change: &Change<PersistentVolumeClaim>) -> Vec<Key>
             claim.metadata.owner_references.clone().unwrap_or_default(),
         )
     };
-    if change.new.is_some() && change.old.as_ref().map(fate) == change.new.as_ref().map(fate) {
+    // Nobody waits for a claim to appear: whoever needs one makes it.
+    if change.old.is_none() || change.old.as_ref().map(fate) == change.new.as_ref().map(fate) {
         return Vec::new();
     }
     let meta = &change.latest().metadata;

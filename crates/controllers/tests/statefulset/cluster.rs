@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::k8s::api::apps::v1::{ControllerRevision, StatefulSet};
@@ -10,8 +11,10 @@ use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod};
 use apiserver::{ApiServer, User, in_process};
 use controllers::Config;
 use futures::StreamExt;
+use http::Request;
 use jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::client::Body;
 use kube::runtime::wait::await_condition;
 use kube::runtime::watcher::{Event, watcher};
 use kube::{Api, Client};
@@ -19,9 +22,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 /// Nothing here takes longer unless it never ends.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The image of containers that never become ready.
 pub(crate) const BROKEN: &str = "broken";
@@ -30,6 +34,8 @@ pub(crate) struct Cluster {
     pub(crate) client: Client,
     /// What became of pods, in order: `create web-0`, `ready web-0`, `end web-0`, `gone web-0`.
     history: watch::Receiver<Vec<String>>,
+    /// How many requests the controllers have made.
+    requests: Arc<AtomicUsize>,
     shutdown: CancellationToken,
     _tasks: JoinSet<()>,
 }
@@ -54,11 +60,17 @@ impl Cluster {
         let (log, history) = watch::channel(Vec::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(kubelet(client("kubelet"), log));
-        let (controllers, stop) = (client("controllers"), shutdown.clone());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (counter, stop) = (requests.clone(), shutdown.clone());
+        let counted = in_process(server.router(), user("controllers")).map_request(move |request: Request<Body>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            request
+        });
+        let controllers = Client::new(counted, "default");
         tasks.spawn(async move {
             controllers::run(controllers, config, stop)
                 .await
-                .expect("controllers run until shutdown")
+                .expect("controllers run until shutdown");
         });
         // The server lives as long as somebody holds it.
         let stop = shutdown.clone();
@@ -70,6 +82,7 @@ impl Cluster {
         Self {
             client: admin,
             history,
+            requests,
             shutdown,
             _tasks: tasks,
         }
@@ -152,6 +165,10 @@ impl Cluster {
         let waited = tokio::time::timeout(PATIENCE, history.wait_for(|history| history.len() >= from + len)).await;
         assert!(waited.is_ok(), "the history stops: {:?}", self.history.borrow());
         self.history.borrow()[from..].to_vec()
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     pub(crate) fn now(&self) -> usize {
