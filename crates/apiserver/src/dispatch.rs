@@ -166,7 +166,7 @@ async fn document(
         return Ok(response);
     }
     if path.starts_with("/openapi/")
-        && let Some(response) = describe(server, path, headers).await?
+        && let Some(response) = describe(server, path, query, headers).await?
     {
         return Ok(response);
     }
@@ -199,9 +199,15 @@ async fn document(
 }
 
 /// OpenAPI: made at the first request, which takes too long for a thread that serves others.
-async fn describe(server: &Arc<Server>, path: &str, headers: &HeaderMap) -> Outcome<Option<Response<Body>>> {
+async fn describe(
+    server: &Arc<Server>,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Outcome<Option<Response<Body>>> {
     let (server, path, headers) = (server.clone(), path.to_owned(), headers.clone());
-    let made = tokio::task::spawn_blocking(move || openapi::get(&server.documents, &path, &headers));
+    let hash = query.get("hash").map(str::to_owned);
+    let made = tokio::task::spawn_blocking(move || openapi::get(&server.documents, &path, hash.as_deref(), &headers));
     made.await
         .map_err(|error| internal(format!("the document cannot be made: {error}")))
 }

@@ -111,8 +111,14 @@ impl Documents {
     }
 }
 
-/// GET below `/openapi`; `None` if there is no such document.
-pub(crate) fn get(documents: &Documents, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+/// GET below `/openapi`; `None` if there is no such document. `hash` is that of the client's URL: what it names never
+/// changes, so the client may keep it.
+pub(crate) fn get(
+    documents: &Documents,
+    path: &str,
+    hash: Option<&str>,
+    headers: &HeaderMap,
+) -> Option<Response<Body>> {
     const JSON: &str = "application/json";
     let response = match path {
         "/openapi/v2" if wants_protobuf(headers) => {
@@ -127,7 +133,14 @@ pub(crate) fn get(documents: &Documents, path: &str, headers: &HeaderMap) -> Opt
             .respond(headers, JSON),
         "/openapi/v3" => documents.v3_index().respond(headers, JSON),
         _ => match path.strip_prefix("/openapi/v3/").and_then(|path| documents.v3(path)) {
-            Some(document) => document.respond(headers, JSON),
+            Some(document) => {
+                let mut response = document.respond(headers, JSON);
+                if hash == Some(document.hash.as_str()) {
+                    let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+                    response.headers_mut().insert(header::CACHE_CONTROL, forever);
+                }
+                response
+            }
             None => return None,
         },
     };

@@ -478,3 +478,38 @@ async fn documents_describe_the_server() {
             .contains("apiserver_request_total{verb=\"GET\",resource=\"\",code=\"200\"}")
     );
 }
+
+#[tokio::test]
+async fn schemas_are_served_and_kept() {
+    let api = Api::new().await;
+    let index = api.get("/openapi/v3").await.ok();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let document = api.get(&url).await;
+    assert!(
+        document.headers["cache-control"]
+            .to_str()
+            .unwrap()
+            .contains("immutable")
+    );
+    assert!(document.ok()["components"]["schemas"]["io.k8s.api.apps.v1.StatefulSet"].is_object());
+    assert_eq!(api.get("/openapi/v3/apis/nothing/v1").await.code, 404);
+    let v2 = api.get("/openapi/v2").await;
+    assert!(v2.ok()["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    let etag = v2.headers["etag"].to_str().unwrap();
+    assert_eq!(
+        api.send("GET", "/openapi/v2", &[("if-none-match", etag)], "")
+            .await
+            .code,
+        304
+    );
+    let protobuf = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let answer = api.send("GET", "/openapi/v2", &protobuf, "").await;
+    let content_type = answer.headers["content-type"].to_str().unwrap();
+    assert!(
+        content_type.starts_with("application/com.github.proto-openapi.spec.v2"),
+        "{content_type}"
+    );
+}
