@@ -2,6 +2,7 @@
 
 use anyhow::ensure;
 use conformance::cluster::{Cluster, Runtime, binary};
+use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
@@ -146,18 +147,20 @@ spec:
     kubectl.run_with("apply -f -", manifest)?;
     kubectl.run("rollout status statefulset web --timeout=120s")?;
     kubectl.shell("web-0", "echo kept > /www/page")?;
+    let container = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
+    let before = container(&kubectl.get("pod web-0")?);
     let pid = cluster.pid();
     let down = cluster.steadfast(&["down"]).output()?;
     ensure!(down.status.success(), "{}", stderr(&down));
     ensure!(pid.is_none_or(|pid| !is_alive(pid)), "the daemon still runs");
     cluster.up()?;
-    kubectl.watch("pod web-0", |_, pod| {
+    kubectl.watch("pod web-0", move |_, pod| {
         let conditions = pod["status"]["conditions"].as_array();
         let ready = conditions
             .into_iter()
             .flatten()
             .any(|c| c["type"] == "Ready" && c["status"] == "True");
-        ready && pod["status"]["containerStatuses"][0]["restartCount"] != 0
+        ready && container(pod).is_string() && container(pod) != before
     })?;
     ensure!(kubectl.shell("web-0", "cat /www/page")?.trim() == "kept");
     Ok(())
