@@ -60,9 +60,14 @@ impl Call {
         }
     }
 
-    /// Forgets the warnings, for a write that is tried again.
-    pub(crate) fn forget_warnings(&mut self) {
-        self.warnings.clear();
+    /// How many warnings there are.
+    pub(crate) fn warned(&self) -> usize {
+        self.warnings.len()
+    }
+
+    /// Forgets all warnings but the first ones, for a write that is tried again.
+    pub(crate) fn forget_warnings_after(&mut self, first: usize) {
+        self.warnings.truncate(first);
     }
 
     /// Puts the warnings onto an answer.

@@ -60,18 +60,24 @@ struct Preconditions {
 impl DeleteOptions {
     /// From the body if there is one, else from the query.
     pub(crate) fn read(headers: &HeaderMap, query: &Query, body: Bytes) -> Outcome<Self> {
+        let dry_run = || Some(query.all("dryRun").map(str::to_owned).collect());
         let options = if body.is_empty() {
             Self {
                 grace_period_seconds: query.number("gracePeriodSeconds")?,
                 propagation_policy: query.get("propagationPolicy").map(str::to_owned),
                 orphan_dependents: query.flag("orphanDependents"),
-                dry_run: Some(query.all("dryRun").map(str::to_owned).collect()),
+                dry_run: dry_run(),
                 preconditions: None,
             }
         } else {
             let text = body::json_text(headers, body)?;
-            serde_json::from_slice(&text)
-                .map_err(|error| bad_request(format!("DeleteOptions cannot be decoded: {error}")))?
+            let given: Self = serde_json::from_slice(&text)
+                .map_err(|error| bad_request(format!("DeleteOptions cannot be decoded: {error}")))?;
+            // A body replaces the parameters, but nobody who asks for a trial means the real thing.
+            Self {
+                dry_run: given.dry_run.or_else(dry_run),
+                ..given
+            }
         };
         options.check()?;
         Ok(options)

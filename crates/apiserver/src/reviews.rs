@@ -95,6 +95,12 @@ pub(crate) fn answer(review: &'static Review, call: &Call, body: Bytes) -> Outco
             "{kind} in version \"v1\" cannot be handled as a {kind}: {error}"
         ))
     })?;
+    if !object.is_object() {
+        let kind = review.kind;
+        return Err(bad_request(format!(
+            "{kind} in version \"v1\" cannot be handled as a {kind}: it is no JSON object"
+        )));
+    }
     object["kind"] = json!(review.kind);
     object["apiVersion"] = json!(format!("{}/v1", review.group));
     if !object["metadata"].is_object() {

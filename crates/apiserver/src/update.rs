@@ -98,11 +98,12 @@ pub(crate) async fn change(
     part: Part,
     mut make: impl FnMut(&mut Call, &Value) -> Outcome<Proposed>,
 ) -> Outcome<Stored> {
+    let warned = call.warned();
     for _ in 0..ATTEMPTS_MAX {
         let kv = server.existing(call.kind, &call.namespace, &call.name).await?;
         let old = Stored::from(&kv);
         let old_object = old.object(call.kind)?;
-        call.forget_warnings();
+        call.forget_warnings_after(warned);
         let proposed = make(call, &old_object)?;
         if let Some(stored) = attempt(server, call, part, proposed, &kv, &old_object).await? {
             return Ok(stored);

@@ -187,6 +187,10 @@ async fn unknown_fields_warn_or_fail() {
     assert_eq!(code, 400);
     let start = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field";
     assert!(message.starts_with(start), "{message}");
+    let again = api.put(&map("w"), &object).await;
+    assert_eq!((again.code, again.warnings().len()), (200, 2));
+    let patched = api.patch(&map("w"), "merge", &json!({"dat": {}})).await;
+    assert_eq!((patched.code, patched.warnings().len()), (200, 1));
     let answer = api.post(&format!("{MAPS}?fieldValidation=Often"), &object).await;
     assert_eq!(answer.failure().0, 422);
 }

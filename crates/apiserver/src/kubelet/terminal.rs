@@ -1,6 +1,7 @@
 //! `pods/NAME/exec` and `pods/NAME/attach`: a session with the client joined to one with the kubelet.
 
 use super::{place, refused, unreachable};
+use crate::authz::{self, Action};
 use crate::call::Call;
 use crate::server::Server;
 use crate::status::{Outcome, bad_request, status};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 /// GET or POST of `/exec` or `/attach`, to be upgraded to websocket or SPDY.
 pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request) -> Outcome<Response<Body>> {
+    may_create(call)?;
     let streams = streams(call)?;
     let commands: Vec<&str> = call.query.all("command").collect();
     let is_exec = call.subresource == "exec";
@@ -61,6 +63,23 @@ pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request
         }
     });
     Ok(response.map(|()| Body::empty()))
+}
+
+/// A websocket begins with GET, but whoever may only read may not run commands.
+fn may_create(call: &Call) -> Outcome<()> {
+    let action = Action {
+        verb: "create".to_owned(),
+        resource: call.kind.plural.to_owned(),
+        subresource: call.subresource.clone(),
+        namespace: call.namespace.clone(),
+        name: call.name.clone(),
+        ..Action::default()
+    };
+    if authz::allows(&call.user, &action) {
+        Ok(())
+    } else {
+        Err(authz::forbidden(&call.user, &action))
+    }
 }
 
 fn streams(call: &Call) -> Outcome<StreamOptions> {
