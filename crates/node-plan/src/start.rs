@@ -313,9 +313,9 @@ fn prune(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) {
             );
         }
     }
-    let live = seen.live_sandbox().map(|s| s.id.as_str());
+    let newest = seen.newest_sandbox().map(|s| s.id.as_str());
     let empty = seen.sandboxes.iter().find(|s| {
-        live.is_some_and(|id| id != s.id)
+        newest != Some(s.id.as_str())
             && seen.memory.stopped_sandboxes.contains(&s.id)
             && !seen.containers.iter().any(|c| c.sandbox_id == s.id)
     });

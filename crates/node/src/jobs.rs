@@ -162,13 +162,13 @@ pub(crate) async fn create_sandbox(ctx: Context, attempt: u32) -> Outcome {
 /// Never two live containers of one pod identity: another pod of this name of which anything is left.
 async fn earlier_pod(ctx: &Context) -> Result<Option<String>, tonic::Status> {
     let meta = &ctx.pod.metadata;
-    let found = ctx.node.runtime.found_pods().await?;
-    let other = found.into_iter().find(|p| {
-        Some(&p.name) == meta.name.as_ref()
-            && Some(&p.namespace) == meta.namespace.as_ref()
-            && Some(&p.uid) != meta.uid.as_ref()
-    });
-    Ok(other.map(|other| other.uid))
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let uids = ctx
+        .node
+        .runtime
+        .uids_of(&text(&meta.namespace), &text(&meta.name))
+        .await?;
+    Ok(uids.into_iter().find(|uid| Some(uid) != meta.uid.as_ref()))
 }
 
 async fn runtime_handler(ctx: &Context) -> Result<String, String> {

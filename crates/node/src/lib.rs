@@ -24,6 +24,7 @@ mod jobs;
 mod lease;
 mod log_file;
 mod log_reader;
+mod log_rotation;
 mod objects;
 mod pleg;
 mod pods;

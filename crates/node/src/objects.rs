@@ -45,9 +45,9 @@ pub(crate) enum Object {
     /// A Secret.
     Secret(Secret),
     /// A claim.
-    Claim(PersistentVolumeClaim),
+    Claim(Box<PersistentVolumeClaim>),
     /// A PersistentVolume.
-    Volume(PersistentVolume),
+    Volume(Box<PersistentVolume>),
 }
 
 /// All watches.
@@ -108,8 +108,16 @@ async fn follow(client: Client, key: Key, latest: watch::Sender<Seen>) {
     match &key {
         Key::ConfigMap(ns, name) => follow_api(Api::namespaced(client, ns), name, Object::ConfigMap, latest).await,
         Key::Secret(ns, name) => follow_api(Api::namespaced(client, ns), name, Object::Secret, latest).await,
-        Key::Claim(ns, name) => follow_api(Api::namespaced(client, ns), name, Object::Claim, latest).await,
-        Key::Volume(name) => follow_api(Api::all(client), name, Object::Volume, latest).await,
+        Key::Claim(ns, name) => {
+            follow_api(
+                Api::namespaced(client, ns),
+                name,
+                |o| Object::Claim(Box::new(o)),
+                latest,
+            )
+            .await
+        }
+        Key::Volume(name) => follow_api(Api::all(client), name, |o| Object::Volume(Box::new(o)), latest).await,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::run::Node;
 use crate::runtime::FoundPod;
-use crate::volumes;
+use crate::volumes::{self, claims::claim_name};
 use crate::worker::{Latest, Worker};
-use api::k8s::api::core::v1::{Pod, PodSpec};
+use api::k8s::api::core::v1::{ObjectReference, Pod, PodSpec};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use futures::StreamExt;
 use kube::Api;
@@ -14,11 +14,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Between two tries to ask the runtime for what earlier runs left.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
+
+/// Before a pod whose worker broke down gets another.
+const BREAKDOWN_PAUSE: Duration = Duration::from_secs(5);
 
 type Identity = (String, String);
 
@@ -60,6 +63,19 @@ impl Registry {
         pods
     }
 
+    /// Whether a pod that is or was here may still use a claim.
+    pub(crate) fn may_use(&self, claim: Option<&ObjectReference>) -> bool {
+        let Some(claim) = claim else { return false };
+        self.pods().iter().any(|pod| {
+            let spec = pod.spec.as_ref();
+            // Of what an earlier run left nobody knows the volumes.
+            let is_unknown = spec.is_none_or(|s| s.containers.is_empty());
+            let volumes = spec.into_iter().flat_map(|s| s.volumes.iter().flatten());
+            let names_it = |v| claim_name(pod, v).is_some() && claim_name(pod, v) == claim.name;
+            is_unknown || (pod.metadata.namespace == claim.namespace && volumes.into_iter().any(names_it))
+        })
+    }
+
     /// The pod of a name.
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         self.pods()
@@ -85,6 +101,8 @@ struct Pods {
     node: Arc<Node>,
     registry: Registry,
     workers: JoinSet<String>,
+    /// Which task works on which pod, for those that break down.
+    tasks: HashMap<tokio::task::Id, String>,
     /// Pods that wait for an earlier one of their name to end, by uid.
     held: BTreeMap<String, Arc<Pod>>,
     shutdown: CancellationToken,
@@ -99,6 +117,7 @@ pub(crate) async fn run(node: Arc<Node>, registry: Registry, shutdown: Cancellat
         node,
         registry,
         workers: JoinSet::new(),
+        tasks: HashMap::new(),
         held: BTreeMap::new(),
         shutdown: shutdown.clone(),
     };
@@ -107,9 +126,9 @@ pub(crate) async fn run(node: Arc<Node>, registry: Registry, shutdown: Cancellat
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(ended) = pods.workers.join_next(), if !pods.workers.is_empty() => match ended {
-                Ok(uid) => pods.worker_ended(&uid),
-                Err(error) => tracing::error!(%error, "a pod's worker broke down"),
+            Some(ended) = pods.workers.join_next_with_id(), if !pods.workers.is_empty() => match ended {
+                Ok((task, uid)) => pods.worker_ended(task, &uid),
+                Err(error) => pods.worker_broke(&error),
             },
             event = events.next() => match event {
                 None => break,
@@ -168,18 +187,42 @@ impl Pods {
         let wake = Arc::new(Notify::new());
         self.registry.with(|entries| {
             entries.insert(
-                id,
+                id.clone(),
                 Entry {
                     wake: wake.clone(),
                     pod: sender,
                 },
             )
         });
-        let worker = Worker::new(self.node.clone(), latest, wake);
-        self.workers.spawn(worker.run(self.shutdown.clone()));
+        self.spawn(id, latest, wake, Duration::ZERO);
     }
 
-    fn worker_ended(&mut self, id: &str) {
+    fn spawn(&mut self, id: String, latest: watch::Receiver<Latest>, wake: Arc<Notify>, pause: Duration) {
+        let worker = Worker::new(self.node.clone(), latest, wake);
+        let shutdown = self.shutdown.clone();
+        let task = self.workers.spawn(async move {
+            tokio::time::sleep(pause).await;
+            worker.run(shutdown).await
+        });
+        self.tasks.insert(task.id(), id);
+    }
+
+    /// A worker that breaks down has found a mistake of ours; its pod gets another, which looks at everything anew.
+    fn worker_broke(&mut self, error: &JoinError) {
+        tracing::error!(%error, "a pod's worker broke down");
+        let Some(id) = self.tasks.remove(&error.id()) else {
+            return;
+        };
+        let parts = self
+            .registry
+            .with(|entries| entries.get(&id).map(|e| (e.pod.subscribe(), e.wake.clone())));
+        if let Some((latest, wake)) = parts {
+            self.spawn(id, latest, wake, BREAKDOWN_PAUSE);
+        }
+    }
+
+    fn worker_ended(&mut self, task: tokio::task::Id, id: &str) {
+        self.tasks.remove(&task);
         let ended = self.registry.with(|entries| entries.remove(id));
         let Some(entry) = ended else { return };
         let name = identity(&entry.pod.borrow().pod);

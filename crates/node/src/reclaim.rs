@@ -3,6 +3,7 @@
 //! Only volumes that Steadfast made (`pv.kubernetes.io/provisioned-by: steadfast.io/local`), with policy Delete, in
 //! phase Released, of this node, and only a directory that is named as the volume.
 
+use crate::pods::Registry;
 use crate::run::Node;
 use crate::volumes::claims::{LOCAL_PROVISIONER, PROVISIONED_BY, is_reachable};
 use crate::volumes::tree;
@@ -25,7 +26,7 @@ const FINALIZER: &str = "steadfast.io/local-volume";
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Reclaims volumes until shutdown.
-pub(crate) async fn run(node: Arc<Node>, shutdown: CancellationToken) {
+pub(crate) async fn run(node: Arc<Node>, registry: Registry, shutdown: CancellationToken) {
     let api: Api<PersistentVolume> = Api::all(node.client.clone());
     let mut events = watcher::watcher(api.clone(), watcher::Config::default())
         .default_backoff()
@@ -61,6 +62,11 @@ pub(crate) async fn run(node: Arc<Node>, shutdown: CancellationToken) {
                 failed.remove(&volume.name_any());
                 continue;
             };
+            if registry.may_use(volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref())) {
+                // A pod that was deleted by force is still ending.
+                failed.insert(volume.name_any(), volume);
+                continue;
+            }
             if let Err(why) = reclaim(&api, &volume, dir).await {
                 tracing::warn!(
                     why,
@@ -115,11 +121,13 @@ async fn reclaim(api: &Api<PersistentVolume>, seen: &PersistentVolume, dir: Path
         .map_err(|e| e.to_string())?
         .map_err(|e| format!("cannot remove {shown}: {e}"))?;
     tracing::info!(volume = name, path = shown, "removed a released local volume");
-    let mut params = DeleteParams::default();
-    params.preconditions = Some(Preconditions {
-        uid: volume.metadata.uid.clone(),
-        resource_version: None,
-    });
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: volume.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
     gone_is_fine(api.delete(&name, &params).await.map(drop))?;
     let left: Vec<&String> = volume.finalizers().iter().filter(|f| *f != FINALIZER).collect();
     if left.len() < volume.finalizers().len() {

@@ -6,7 +6,7 @@ use crate::facts::Machine;
 use crate::objects::Objects;
 use crate::pods::{self, Registry};
 use crate::runtime::{Runtime, timed};
-use crate::{lease, pleg, reclaim, registration, server};
+use crate::{lease, log_rotation, pleg, reclaim, registration, server};
 use anyhow::Context;
 use api::k8s::api::core::v1::Service;
 use futures::StreamExt;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Images pulled at a time; more would only share the line.
@@ -112,14 +112,24 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
     let node_uid = object.uid().unwrap_or_default();
     parts.spawn(lease::run(node.clone(), node_uid, stop.clone()));
     parts.spawn(registration::run(node.clone(), object, stop.clone()));
-    parts.spawn(reclaim::run(node.clone(), stop.clone()));
+    parts.spawn(log_rotation::run(node.clone(), stop.clone()));
+    parts.spawn(reclaim::run(node.clone(), registry.clone(), stop.clone()));
     if tokio::time::timeout(SERVICES_TIMEOUT, node.services.wait_until_ready())
         .await
         .is_err()
     {
         tracing::warn!("the API has not told its Services; pods start without variables for them");
     }
-    let mut pods = tokio::spawn(pods::run(node, registry, stop.clone()));
+    let pods = tokio::spawn(pods::run(node, registry, stop.clone()));
+    watch_over(parts, pods, &shutdown).await
+}
+
+/// Waits for the end that was asked for; any other end of a part is an error.
+async fn watch_over(
+    mut parts: JoinSet<()>,
+    mut pods: JoinHandle<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
     tokio::select! {
         ended = &mut pods => {
             ended.context("the pods' task broke down")?;

@@ -172,6 +172,44 @@ impl Runtime {
         Ok(pods)
     }
 
+    /// The uids of the pods of a name that have a sandbox or container of ours.
+    pub(crate) async fn uids_of(&self, namespace: &str, name: &str) -> Result<Vec<String>, Status> {
+        let named = [
+            (POD_NAMESPACE.to_owned(), namespace.to_owned()),
+            (POD_NAME.to_owned(), name.to_owned()),
+        ];
+        let label_selector: HashMap<String, String> = named.into_iter().chain([self.own_label()]).collect();
+        let filter = v1::PodSandboxFilter {
+            label_selector: label_selector.clone(),
+            ..Default::default()
+        };
+        let list = v1::ListPodSandboxRequest { filter: Some(filter) };
+        let sandboxes = self
+            .containers
+            .clone()
+            .list_pod_sandbox(timed(list, CALL_TIMEOUT))
+            .await?
+            .into_inner()
+            .items;
+        let filter = v1::ContainerFilter {
+            label_selector,
+            ..Default::default()
+        };
+        let list = v1::ListContainersRequest { filter: Some(filter) };
+        let containers = self
+            .containers
+            .clone()
+            .list_containers(timed(list, CALL_TIMEOUT))
+            .await?
+            .into_inner()
+            .containers;
+        let labels = sandboxes
+            .into_iter()
+            .map(|s| s.labels)
+            .chain(containers.into_iter().map(|c| c.labels));
+        Ok(labels.filter_map(|mut labels| labels.remove(POD_UID)).collect())
+    }
+
     /// All that the runtime knows of a pod. Records of `known` containers that have ended are not asked for again.
     pub(crate) async fn pod(&self, uid: &str, known: &[Record]) -> Result<PodRecords, Status> {
         let mut records = PodRecords::default();

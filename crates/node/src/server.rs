@@ -38,7 +38,26 @@ struct Kubelet {
     registry: Registry,
 }
 
-type Answer = Result<Response, Response>;
+type Answer = Result<Response, Refusal>;
+
+/// An answer that is none.
+#[derive(Debug)]
+struct Refusal {
+    code: u16,
+    message: String,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (
+            code,
+            [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+            self.message,
+        )
+            .into_response()
+    }
+}
 
 /// Serves until shutdown.
 pub(crate) async fn serve(node: Arc<Node>, registry: Registry, listener: TcpListener, shutdown: CancellationToken) {
@@ -83,6 +102,10 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, app: Router) {
         Ok(Err(error)) => return tracing::debug!(%error, "a client of the kubelet API failed its handshake"),
         Err(_) => return tracing::debug!("a client of the kubelet API did not finish its handshake"),
     };
+    // Whatever the TLS configuration lets through: without a certificate there is nothing for anybody here.
+    if stream.get_ref().1.peer_certificates().is_none_or(<[_]>::is_empty) {
+        return tracing::debug!("a client of the kubelet API has no certificate");
+    }
     let builder = auto::Builder::new(TokioExecutor::new());
     let service = TowerToHyperService::new(app);
     if let Err(error) = builder
@@ -98,17 +121,14 @@ async fn pods(State(kubelet): State<Kubelet>) -> Response {
     Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})).into_response()
 }
 
-fn refuse(code: u16, message: impl Into<String>) -> Response {
-    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (
+fn refuse(code: u16, message: impl Into<String>) -> Refusal {
+    Refusal {
         code,
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        message.into(),
-    )
-        .into_response()
+        message: message.into(),
+    }
 }
 
-fn find_pod(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<Arc<Pod>, Response> {
+fn find_pod(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
     let found = kubelet.registry.pod(namespace, name);
     found.ok_or_else(|| refuse(404, format!("pod \"{name}_{namespace}\" does not exist")))
 }
@@ -122,7 +142,7 @@ fn has_container(pod: &Pod, name: &str) -> bool {
 }
 
 /// A pod's containers of a name, the newest first.
-async fn records(kubelet: &Kubelet, pod: &Pod, name: &str) -> Result<Vec<Record>, Response> {
+async fn records(kubelet: &Kubelet, pod: &Pod, name: &str) -> Result<Vec<Record>, Refusal> {
     let failed = |status: tonic::Status| refuse(500, crate::images::message(&status));
     let runtime = &kubelet.node.runtime;
     let mut records = Vec::new();

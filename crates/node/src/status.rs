@@ -133,8 +133,13 @@ async fn write(api: &Api<Pod>, base: &Pod, status: &PodStatus) -> Result<Option<
         .await
     {
         Ok(pod) => Ok(Some(pod)),
-        // Gone, or another pod of that name: nobody reads this status any more.
-        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(None),
+        // Gone: nobody reads this status any more.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(None),
+        // Another pod of that name by now, or somebody wrote at the same moment.
+        Err(kube::Error::Api(answer)) if answer.code == 409 => match api.get_opt(&base.name_any()).await? {
+            Some(now) if now.metadata.uid == base.metadata.uid => Err(kube::Error::Api(answer)),
+            _ => Ok(None),
+        },
         // The API says our patch is wrong; the same again would be as wrong.
         Err(kube::Error::Api(answer)) if answer.code == 422 || answer.code == 400 => {
             tracing::error!(

@@ -51,64 +51,7 @@ pub(crate) async fn open(
     query: &[(String, String)],
     streams: StreamOptions,
 ) -> Result<ClientSession, (u16, String)> {
-    let failed = |status: tonic::Status| (500, crate::images::message(&status));
-    let url = match kind {
-        Kind::Exec => {
-            let cmd: Vec<String> = query
-                .iter()
-                .filter(|(n, _)| n == "command")
-                .map(|(_, v)| v.clone())
-                .collect();
-            if cmd.is_empty() {
-                return Err((400, "you must specify a command".into()));
-            }
-            let StreamOptions {
-                stdin,
-                stdout,
-                stderr,
-                tty,
-            } = streams;
-            let request = ExecRequest {
-                container_id: container_id.to_owned(),
-                cmd,
-                tty,
-                stdin,
-                stdout,
-                stderr,
-            };
-            node.runtime
-                .containers
-                .clone()
-                .exec(timed(request, URL_TIMEOUT))
-                .await
-                .map_err(failed)?
-                .into_inner()
-                .url
-        }
-        Kind::Attach => {
-            let StreamOptions {
-                stdin,
-                stdout,
-                stderr,
-                tty,
-            } = streams;
-            let request = AttachRequest {
-                container_id: container_id.to_owned(),
-                stdin,
-                tty,
-                stdout,
-                stderr,
-            };
-            node.runtime
-                .containers
-                .clone()
-                .attach(timed(request, URL_TIMEOUT))
-                .await
-                .map_err(failed)?
-                .into_inner()
-                .url
-        }
-    };
+    let url = url(node, kind, container_id, query, streams).await?;
     let url = url
         .parse()
         .map_err(|e| (500, format!("the runtime gave no URL: {e}")))?;
@@ -126,6 +69,66 @@ pub(crate) async fn open(
             }
             error => (500, chain(&error)),
         })
+}
+
+/// The URL at which the runtime offers the session.
+async fn url(
+    node: &Node,
+    kind: Kind,
+    container_id: &str,
+    query: &[(String, String)],
+    streams: StreamOptions,
+) -> Result<String, (u16, String)> {
+    let failed = |status: tonic::Status| (500, crate::images::message(&status));
+    let mut runtime = node.runtime.containers.clone();
+    let container_id = container_id.to_owned();
+    let StreamOptions {
+        stdin,
+        stdout,
+        stderr,
+        tty,
+    } = streams;
+    match kind {
+        Kind::Exec => {
+            let cmd: Vec<String> = query
+                .iter()
+                .filter(|(n, _)| n == "command")
+                .map(|(_, v)| v.clone())
+                .collect();
+            if cmd.is_empty() {
+                return Err((400, "you must specify a command".into()));
+            }
+            let request = ExecRequest {
+                container_id,
+                cmd,
+                tty,
+                stdin,
+                stdout,
+                stderr,
+            };
+            Ok(runtime
+                .exec(timed(request, URL_TIMEOUT))
+                .await
+                .map_err(failed)?
+                .into_inner()
+                .url)
+        }
+        Kind::Attach => {
+            let request = AttachRequest {
+                container_id,
+                stdin,
+                tty,
+                stdout,
+                stderr,
+            };
+            Ok(runtime
+                .attach(timed(request, URL_TIMEOUT))
+                .await
+                .map_err(failed)?
+                .into_inner()
+                .url)
+        }
+    }
 }
 
 /// An error with its causes.

@@ -3,6 +3,8 @@
 //! Needs root and containerd; does nothing where either is missing. Pods live in the node's network, so no network
 //! plug-in is needed.
 
+#![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
 #[path = "support/authority.rs"]
 mod authority;
 #[path = "support/containerd.rs"]
@@ -78,10 +80,7 @@ impl Cluster {
     /// Waits until the pod is as wanted.
     async fn until(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Pod {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut pods = watcher(self.pods(), config)
-            .default_backoff()
-            .applied_objects()
-            .boxed();
+        let mut pods = watcher(self.pods(), config).default_backoff().applied_objects().boxed();
         let mut last = None;
         let wait = async {
             while let Some(pod) = pods.next().await {

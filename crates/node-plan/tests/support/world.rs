@@ -49,7 +49,7 @@ pub(crate) fn pod(spec: PodSpec) -> Pod {
 
 impl World {
     pub(crate) fn new(pod: Pod) -> Self {
-        let now = Timestamp::from_second(1_000_000).unwrap();
+        let now = Timestamp::from_second(1_000_000).expect("a time");
         Self {
             pod,
             removed: false,
@@ -130,7 +130,10 @@ impl World {
 
     /// Lets time pass.
     pub(crate) fn pass(&mut self, seconds: i64) {
-        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.now = self
+            .now
+            .checked_add(SignedDuration::from_secs(seconds))
+            .expect("a time");
     }
 
     fn carry_out(&mut self, step: &Step) {
@@ -218,7 +221,7 @@ impl World {
         assert!(sandbox.ready, "started in a dead sandbox");
         self.check_order(name, sandbox_id);
         self.made += 1;
-        let spec = self.pod.spec.clone().unwrap();
+        let spec = self.pod.spec.clone().expect("a spec");
         let definition = spec
             .containers
             .iter()
@@ -241,14 +244,14 @@ impl World {
             state: ContainerState::Running,
             created_at: self.now,
             started_at: Some(self.now),
-            hash: container_hash(definition.unwrap()),
+            hash: container_hash(definition.expect("a definition")),
             ..Container::default()
         });
     }
 
     /// No container before all init containers have succeeded in its sandbox.
     fn check_order(&self, name: &str, sandbox_id: &str) {
-        let spec = self.pod.spec.as_ref().unwrap();
+        let spec = self.pod.spec.as_ref().expect("a spec");
         let init: Vec<&Definition> = spec.init_containers.iter().flatten().collect();
         let at = init.iter().position(|d| d.name == name).unwrap_or(init.len());
         for before in init[..at].iter().filter(|d| d.restart_policy.is_none()) {

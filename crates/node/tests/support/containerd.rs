@@ -119,6 +119,10 @@ impl Drop for Containerd {
         if let Err(error) = ended {
             eprintln!("containerd: {error}");
         }
+        remove_cgroups(
+            Path::new("/sys/fs/cgroup"),
+            &format!("steadfast-test-{}", std::process::id()),
+        );
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = |line: &&str| {
             line.split(' ')
@@ -130,6 +134,33 @@ impl Drop for Containerd {
             if let Err(error) = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH) {
                 eprintln!("{point}: {error}");
             }
+        }
+    }
+}
+
+/// Removes this test's cgroups from each hierarchy; those of a test that runs beside are in use and stay.
+fn remove_cgroups(root: &Path, name: &str) {
+    fn remove(dir: &Path) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                remove(&entry.path());
+            }
+        }
+        if let Err(error) = std::fs::remove_dir(dir)
+            && dir.exists()
+        {
+            eprintln!("{}: {error}", dir.display());
+        }
+    }
+    let hierarchies = std::fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_path_buf()]) {
+        let dir = hierarchy.join(name);
+        if dir.exists() {
+            remove(&dir);
         }
     }
 }
