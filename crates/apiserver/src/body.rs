@@ -2,9 +2,10 @@
 
 use crate::call::Call;
 use crate::protobuf;
-use crate::status::{Outcome, bad_request, body_too_large, unsupported_body};
+use crate::status::{Outcome, bad_request, body_too_large, unsupported_body, virtual_kind};
+use api::error::{FieldError, FieldErrorType, Status};
 use api::kinds::Kind;
-use api::schema::{self, DecodeError, FieldValidation};
+use api::schema::{self, DecodeError};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -62,12 +63,16 @@ pub(crate) fn object(call: &mut Call, kind: &'static Kind, text: &Bytes) -> Outc
     Ok(with_type(kind, decoded.object))
 }
 
-/// Decodes an object that is the outcome of a patch.
-pub(crate) fn patched(call: &mut Call, kind: &'static Kind, object: Value) -> Outcome<Value> {
-    let validation = call.write.field_validation;
-    let decoded = schema::decode_value(kind.schema, object, validation).map_err(|error| match error {
-        DecodeError::Strict(_) if validation == FieldValidation::Strict => bad_request(error.to_string()),
-        error => bad_request(error.to_string()),
+/// Decodes an object that is the outcome of a patch; what is wrong with it is said of the patch.
+pub(crate) fn patched(call: &mut Call, kind: &'static Kind, object: Value, patch: &Value) -> Outcome<Value> {
+    let decoded = schema::decode_value(kind.schema, object, call.write.field_validation).map_err(|error| {
+        let error = FieldError {
+            error: FieldErrorType::Invalid,
+            field: "patch".to_owned(),
+            value: Some(Value::from(patch.to_string())),
+            detail: error.to_string(),
+        };
+        Box::new(Status::invalid(&virtual_kind("", ""), "", &[error]))
     })?;
     call.warn(decoded.warnings);
     Ok(with_type(kind, decoded.object))
@@ -121,7 +126,7 @@ fn json_error(error: &serde_json::Error) -> String {
     }
 }
 
-fn cannot_be_handled(kind: &Kind, _text: &Bytes, error: &DecodeError) -> Box<api::error::Status> {
+fn cannot_be_handled(kind: &Kind, _text: &Bytes, error: &DecodeError) -> Box<Status> {
     let (name, version) = (kind.kind, kind.api_version());
     let version = version.rsplit('/').next().unwrap_or(&version);
     bad_request(format!(

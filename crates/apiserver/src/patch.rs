@@ -107,7 +107,12 @@ pub(crate) async fn patch(server: &Arc<Server>, call: &mut Call, part: Part, bod
     let stored = update::change(server, call, part, |call, current| {
         let patched = patch.apply_to(call.kind.schema, current)?;
         check_name(call, &patched)?;
-        Ok(Proposed::tracked(body::patched(call, call.kind, patched)?))
+        Ok(Proposed::tracked(body::patched(
+            call,
+            call.kind,
+            patched,
+            &patch.content,
+        )?))
     })
     .await?;
     respond::object(call, StatusCode::OK, &stored)

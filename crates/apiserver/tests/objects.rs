@@ -191,6 +191,13 @@ async fn unknown_fields_warn_or_fail() {
     assert_eq!((again.code, again.warnings().len()), (200, 2));
     let patched = api.patch(&map("w"), "merge", &json!({"dat": {}})).await;
     assert_eq!((patched.code, patched.warnings().len()), (200, 1));
+    let strict = format!("{}?fieldValidation=Strict", map("w"));
+    let (code, reason, message) = api.patch(&strict, "merge", &json!({"dat": {}})).await.failure();
+    assert_eq!((code, reason.as_str()), (422, "Invalid"));
+    assert!(
+        message.ends_with("strict decoding error: unknown field \"dat\""),
+        "{message}"
+    );
     let answer = api.post(&format!("{MAPS}?fieldValidation=Often"), &object).await;
     assert_eq!(answer.failure().0, 422);
 }
