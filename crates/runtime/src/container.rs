@@ -16,17 +16,21 @@ pub(crate) use watch::lost;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use cri::v1::{ContainerConfig, ContainerState};
+use cri::v1::{ContainerConfig, ContainerState, LinuxContainerResources};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Cgroup;
 use crate::disk;
 use crate::monitor::plan::{CREATED, EXIT, Exit, STARTED, Started};
 use crate::process::Process;
 
 const CONFIG: &str = "config.pb";
 const RECORD: &str = "record.json";
+/// Limits that were changed after the creation.
+const RESOURCES: &str = "resources.pb";
 
 /// What is known of a container beside its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,6 +65,7 @@ pub(crate) struct Container {
     pub(crate) config: ContainerConfig,
     pub(crate) record: Record,
     pub(crate) progress: tokio::sync::watch::Sender<Progress>,
+    resources: Mutex<Option<LinuxContainerResources>>,
     /// One call at a time starts or removes it.
     changing: tokio::sync::Mutex<()>,
 }
@@ -77,20 +82,42 @@ impl Container {
         let config =
             ContainerConfig::decode(std::fs::read(folder.join(CONFIG))?.as_slice()).map_err(io::Error::other)?;
         let container = Self::new(id.to_owned(), folder.to_owned(), config, record);
+        match std::fs::read(folder.join(RESOURCES)) {
+            Ok(bytes) => container.keep_resources(LinuxContainerResources::decode(bytes.as_slice()).map_err(io::Error::other)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         container.refresh()?;
         Ok(Some(container))
     }
 
     fn new(id: String, folder: PathBuf, config: ContainerConfig, record: Record) -> Self {
-        let progress = tokio::sync::watch::Sender::new(Progress::default());
         Self {
             id,
             folder,
+            resources: Mutex::new(config.linux.as_ref().and_then(|linux| linux.resources.clone())),
             config,
             record,
-            progress,
+            progress: tokio::sync::watch::Sender::new(Progress::default()),
             changing: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Changes its limits, now and in what is told of it.
+    pub(crate) fn update(&self, resources: LinuxContainerResources) -> io::Result<()> {
+        Cgroup::new(&self.record.cgroup).update(&resources)?;
+        disk::write(&self.folder.join(RESOURCES), &resources.encode_to_vec())?;
+        self.keep_resources(resources);
+        Ok(())
+    }
+
+    fn keep_resources(&self, resources: LinuxContainerResources) {
+        *self.resources.lock().expect("no holder panics") = Some(resources);
+    }
+
+    /// Its limits.
+    pub(crate) fn resources(&self) -> Option<LinuxContainerResources> {
+        self.resources.lock().expect("no holder panics").clone()
     }
 
     /// Reads what the monitor has written.

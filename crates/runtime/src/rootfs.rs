@@ -142,13 +142,21 @@ fn special(source: &Path, target: &Path) -> io::Result<()> {
 
 /// The bytes and inodes below a folder.
 pub(crate) fn usage(folder: &Path) -> (u64, u64) {
+    fs::metadata(folder).map_or((0, 0), |metadata| usage_on(folder, metadata.dev()))
+}
+
+/// What is mounted there is on another device, and not counted.
+fn usage_on(folder: &Path, device: u64) -> (u64, u64) {
     let mut sum = (0, 0);
     let Ok(entries) = fs::read_dir(folder) else { return sum };
     for entry in entries.flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.dev() != device {
+            continue;
+        }
         sum = (sum.0 + metadata.blocks() * 512, sum.1 + 1);
         if metadata.is_dir() {
-            let below = usage(&entry.path());
+            let below = usage_on(&entry.path(), device);
             sum = (sum.0 + below.0, sum.1 + below.1);
         }
     }

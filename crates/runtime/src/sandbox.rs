@@ -56,8 +56,8 @@ pub(crate) struct Sandbox {
     pub(crate) folder: PathBuf,
     pub(crate) config: PodSandboxConfig,
     record: Mutex<Record>,
-    /// One call at a time changes it.
-    changing: tokio::sync::Mutex<()>,
+    /// Containers are made in it by any number of calls, or it is stopped by one.
+    pub(crate) changing: tokio::sync::RwLock<()>,
 }
 
 impl Sandbox {
@@ -80,7 +80,7 @@ impl Sandbox {
             folder,
             config,
             record: Mutex::new(record),
-            changing: tokio::sync::Mutex::default(),
+            changing: tokio::sync::RwLock::default(),
         }
     }
 
@@ -312,7 +312,7 @@ impl Runtime {
 
     /// Kills the sandbox's containers and gives back its network; done already is fine.
     pub(crate) async fn stop_sandbox(self: &Arc<Self>, sandbox: &Sandbox) -> Result<(), Status> {
-        let _changing = sandbox.changing.lock().await;
+        let _changing = sandbox.changing.write().await;
         let stops = self.containers_of(&sandbox.id);
         let stops = stops
             .iter()
@@ -333,7 +333,7 @@ impl Runtime {
         for container in self.containers_of(&sandbox.id) {
             self.remove_container(&container).await?;
         }
-        let _changing = sandbox.changing.lock().await;
+        let _changing = sandbox.changing.write().await;
         disk::remove_folder(&sandbox.folder).map_err(internal("cannot remove the sandbox"))?;
         self.sandboxes.lock().expect("no holder panics").remove(&sandbox.id);
         crate::cgroup::Cgroup::new(sandbox.cgroup_parent(&self.config.cgroup_parent)).remove_if_empty();

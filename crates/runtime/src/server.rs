@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cri::v1::image_service_server::ImageServiceServer;
 use cri::v1::runtime_service_server::RuntimeServiceServer;
@@ -32,6 +33,9 @@ const MESSAGE_SIZE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What answers calls.
 #[derive(Clone)]
 struct Service(Arc<Runtime>);
+
+/// How long calls in progress may take after the end was asked for. Nothing is lost by breaking them off.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 fn at(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let action = format!("{action} {}", path.display());
@@ -64,16 +68,25 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Er
             }
         }
     });
-    let served = tonic::transport::Server::builder()
+    let server = tonic::transport::Server::builder()
         .add_service(
             RuntimeServiceServer::new(Service(Arc::clone(&runtime))).max_decoding_message_size(MESSAGE_SIZE_BYTES_MAX),
         )
         .add_service(ImageServiceServer::new(Service(runtime)).max_decoding_message_size(MESSAGE_SIZE_BYTES_MAX))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.clone().cancelled_owned())
-        .await;
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.clone().cancelled_owned());
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_GRACE).await;
+    };
+    let served = tokio::select! {
+        served = server => served,
+        () = late => Ok(()),
+    };
     shutdown.cancel();
     tasks.close();
-    tasks.wait().await;
+    if tokio::time::timeout(SHUTDOWN_GRACE, tasks.wait()).await.is_err() {
+        tracing::info!("calls that take longer are left unfinished; the next start clears up after them");
+    }
     crate::disk::remove_file(&socket).map_err(at("remove", &socket))?;
     served.map_err(|source| Error::Serve { path: socket, source })
 }
@@ -83,7 +96,7 @@ pub(crate) fn lock(config: &Config) -> Result<Flock<File>, Error> {
     for folder in [&config.root, &config.state] {
         fs::create_dir_all(folder).map_err(at("make", folder))?;
         // Images and logs are nobody's business but root's.
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).map_err(at("protect", folder))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(at("protect", folder))?;
     }
     let path = config.root.join("runtime.lock");
     let file = File::options()

@@ -1,8 +1,9 @@
 //! CreateContainer and StartContainer.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
+use cri::v1::security_profile::ProfileType;
 use cri::v1::{ContainerConfig, ContainerEventType, ContainerState, NamespaceMode, Signal, SupplementalGroupsPolicy};
 use prost::Message;
 use tonic::Status;
@@ -43,6 +44,7 @@ impl Runtime {
             }
             return Err(Status::already_exists(format!("{name} exists already as {}", known.id)));
         }
+        let _ready = sandbox.changing.read().await;
         if sandbox.record().phase != Phase::Ready {
             return Err(Status::failed_precondition(format!(
                 "pod sandbox {} is not ready",
@@ -50,6 +52,7 @@ impl Runtime {
             )));
         }
         let image = self.image_of(&config)?;
+        warn_of_default_profile(&config);
         let id = new_id();
         let made = self.make_container(&id, sandbox, config, &image).await;
         if made.is_err()
@@ -231,6 +234,15 @@ impl Runtime {
         container.refresh().map_err(internal("cannot read the container"))?;
         self.announce(container, ContainerEventType::ContainerStartedEvent);
         Ok(())
+    }
+}
+
+/// CRI leaves the runtime's default profile to the runtime; ours is to have none, which is worth knowing.
+fn warn_of_default_profile(config: &ContainerConfig) {
+    static ONCE: Once = Once::new();
+    let seccomp = spec::security(config).seccomp;
+    if seccomp.is_some_and(|profile| profile.profile_type() == ProfileType::RuntimeDefault) {
+        ONCE.call_once(|| tracing::warn!("a container asks for the default seccomp profile, and this runtime has none: it runs unconfined"));
     }
 }
 

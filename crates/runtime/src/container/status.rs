@@ -1,7 +1,7 @@
 //! Containers as CRI describes them.
 
 use cri::v1::{
-    Container as Item, ContainerAttributes, ContainerMetadata, ContainerResources, ContainerStatus, ContainerUser,
+    Container as Item, ContainerAttributes, ContainerResources, ContainerStatus, ContainerUser,
     ImageSpec, LinuxContainerUser,
 };
 
@@ -52,7 +52,7 @@ impl Container {
             mounts: self.config.mounts.clone(),
             log_path: self.record.log_path.display().to_string(),
             resources: Some(ContainerResources {
-                linux: self.config.linux.as_ref().and_then(|linux| linux.resources.clone()),
+                linux: self.resources(),
                 windows: None,
             }),
             image_id: self.record.image_id.clone(),
@@ -85,7 +85,7 @@ impl Container {
     pub(crate) fn attributes(&self) -> ContainerAttributes {
         ContainerAttributes {
             id: self.id.clone(),
-            metadata: Some(self.config.metadata.clone().unwrap_or_else(ContainerMetadata::default)),
+            metadata: Some(self.config.metadata.clone().unwrap_or_default()),
             labels: self.config.labels.clone(),
             annotations: self.config.annotations.clone(),
         }

@@ -154,29 +154,14 @@ impl Store {
             return Ok(());
         };
         let index = self.index()?;
-        let layers: BTreeSet<&String> = index
-            .images
-            .values()
-            .flat_map(|image| &image.layers)
-            .chain(used)
-            .collect();
-        let content: BTreeSet<String> = index
+        let layers = index.images.values().flat_map(|image| &image.layers).chain(used).cloned().collect();
+        let content = index
             .images
             .keys()
             .map(|id| id.trim_start_matches("sha256:").to_owned())
             .collect();
-        for (folder, keep) in [
-            (self.layers(), &|name: &String| layers.contains(name) as bool),
-            (self.content(), &|name: &String| content.contains(name)),
-        ] as [(PathBuf, &dyn Fn(&String) -> bool); 2]
-        {
-            for entry in fs::read_dir(&folder).map_err(at("list", &folder))? {
-                let entry = entry.map_err(at("list", &folder))?;
-                if !entry.file_name().to_str().is_some_and(|name| keep(&name.to_owned())) {
-                    crate::within::remove(&entry.path()).map_err(at("remove", &entry.path()))?;
-                }
-            }
-        }
+        sweep_folder(&self.layers(), &layers)?;
+        sweep_folder(&self.content(), &content)?;
         Ok(())
     }
 
@@ -270,6 +255,17 @@ impl Store {
         let file = open_lock(&path).map_err(at("open", &path))?;
         Flock::lock(file, how).map_err(|(_, error)| at("lock", &path)(error.into()))
     }
+}
+
+/// Removes what is not to be kept from a folder.
+fn sweep_folder(folder: &Path, keep: &BTreeSet<String>) -> Result<(), Error> {
+    for entry in fs::read_dir(folder).map_err(at("list", folder))? {
+        let entry = entry.map_err(at("list", folder))?;
+        if !entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
+            crate::within::remove(&entry.path()).map_err(at("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

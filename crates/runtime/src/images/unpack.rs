@@ -60,7 +60,6 @@ pub(super) fn layer(blob: &Path, diff_id: &str, target: &Path, lower: &[PathBuf]
             unusable(&format!("entry {path} of {what}"), &error)
         })?;
     }
-    drop(archive);
     // The digest covers what follows the end of the archive too.
     io::copy(&mut reader, &mut io::sink()).map_err(|error| unusable(&what, &error))?;
     unpacker.finish().map_err(super::at("finish", target))?;

@@ -138,7 +138,8 @@ impl Monitor {
             }
             self.forget_clients();
             let drained = self.streams.are_closed() || self.drain_until.is_some_and(|until| Instant::now() >= until);
-            if self.exit.is_some() && drained {
+            // The outcome of a start that is under way belongs on disk before the end does.
+            if self.exit.is_some() && self.starting.is_none() && drained {
                 self.finish()?;
             }
         }

@@ -36,12 +36,11 @@ pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
 /// The last error in the OCI runtime's log.
 pub(crate) fn failure(log: &Path, what: &str) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let errors = text.lines().filter_map(|line| {
+    let mut errors = text.lines().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         matches!(line["level"].as_str()?, "error" | "fatal").then(|| line["msg"].as_str().map(str::to_owned))?
     });
-    errors
-        .last()
+    errors.next_back()
         .unwrap_or_else(|| format!("the OCI runtime's {what} failed without giving a reason"))
 }
 

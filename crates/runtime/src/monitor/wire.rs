@@ -66,11 +66,14 @@ pub(crate) fn header(bytes: [u8; HEADER_SIZE_BYTES]) -> Option<(Kind, usize)> {
     (length <= PAYLOAD_SIZE_BYTES_MAX).then_some((kind, length))
 }
 
-/// The first whole frame in `bytes`: its kind, its payload, and how long the frame is.
+/// A frame's kind, its payload, and how long the frame is.
+pub(crate) type Frame<'a> = (Kind, &'a [u8], usize);
+
+/// The first whole frame in `bytes`.
 ///
 /// # Errors
 /// If the bytes are no frame of ours.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Kind, &[u8], usize)>, NotAFrame> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, NotAFrame> {
     let Some(start) = bytes.first_chunk::<HEADER_SIZE_BYTES>() else {
         return Ok(None);
     };

@@ -72,12 +72,12 @@ mod tests {
             Addresses::open(cidr, folder.path().join("last"), used).expect("opened")
         };
         let addresses = open(&[]);
-        let mut take = || addresses.take().map(|address| address.to_string());
+        let take = || addresses.take().map(|address| address.to_string());
         assert_eq!(take().expect("free"), "10.9.0.2");
         assert_eq!(take().expect("free"), "10.9.0.3");
         addresses.release("10.9.0.2".parse().expect("an address"));
         let addresses = open(&["10.9.0.3"]);
-        let mut take = || addresses.take().map(|address| address.to_string());
+        let take = || addresses.take().map(|address| address.to_string());
         for expected in ["10.9.0.4", "10.9.0.5", "10.9.0.6", "10.9.0.2"] {
             assert_eq!(take().expect("free"), expected);
         }

@@ -11,7 +11,6 @@ use tokio_stream::wrappers::BroadcastStream;
 use tonic::{Request, Response, Status};
 
 use super::{Service, select, stats};
-use crate::cgroup::Cgroup;
 use crate::failure::{blocking, internal};
 use crate::monitor::plan::now;
 use crate::monitor::wire::Kind;
@@ -220,14 +219,9 @@ impl RuntimeService for Service {
     ) -> Answer<UpdateContainerResourcesResponse> {
         let request = request.into_inner();
         let container = self.0.container(&request.container_id)?;
-        let cgroup = Cgroup::new(&container.record.cgroup);
         if let Some(resources) = request.linux {
-            blocking(move || {
-                cgroup
-                    .update(&resources)
-                    .map_err(internal("cannot change the container's limits"))
-            })
-            .await?;
+            let failed = internal("cannot change the container's limits");
+            blocking(move || container.update(resources).map_err(failed)).await?;
         }
         answer(UpdateContainerResourcesResponse {})
     }

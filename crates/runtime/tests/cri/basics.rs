@@ -5,87 +5,54 @@ use cri::v1::*;
 
 async fn life(mut bed: Bed) {
     let sandbox = bed.sandbox("web-0").await;
-    let id = bed
-        .run(
-            &sandbox,
-            shell(
-                "main",
-                "echo out; echo err >&2; hostname; cat /etc/resolv.conf; echo $FROM_IMAGE $HOSTNAME; exit 7",
-            ),
-        )
-        .await;
+    ends_by_itself(&mut bed, &sandbox).await;
+    is_stopped(&mut bed, &sandbox).await;
+    cannot_start(&mut bed, &sandbox).await;
+}
+
+async fn ends_by_itself(bed: &mut Bed, sandbox: &str) {
+    let script = "echo out; echo err >&2; hostname; cat /etc/resolv.conf; echo $FROM_IMAGE $HOSTNAME; exit 7";
+    let id = bed.run(sandbox, shell("main", script)).await;
     let status = bed.ended(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (7, "Error"));
     assert!(status.created_at <= status.started_at && status.started_at <= status.finished_at);
     let output = bed.output("web-0", "main");
-    for line in [
-        "stdout F out\n",
-        "stderr F err\n",
-        "stdout F web-0\n",
-        "stdout F nameserver 10.96.0.10\n",
-        "stdout F yes web-0\n",
-    ] {
+    for line in
+        ["stdout F out\n", "stderr F err\n", "stdout F web-0\n", "stdout F nameserver 10.96.0.10\n", "stdout F yes web-0\n"]
+    {
         assert!(output.contains(line), "{line:?} is not in {output}");
     }
-    let id = bed
-        .run(
-            &sandbox,
-            shell(
-                "second",
-                "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
-            ),
-        )
-        .await;
+}
+
+async fn is_stopped(bed: &mut Bed, sandbox: &str) {
+    let script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let id = bed.run(sandbox, shell("second", script)).await;
     assert_eq!(bed.status(&id).await.state(), ContainerState::ContainerRunning);
-    assert_eq!(
-        bed.exec(&id, &["/bin/sh", "-c", "echo hi; echo no >&2; exit 3"])
-            .await
-            .expect("ran"),
-        ("hi\n".into(), "no\n".into(), 3)
-    );
+    let ran = bed.exec(&id, &["/bin/sh", "-c", "echo hi; echo no >&2; exit 3"]).await.expect("ran");
+    assert_eq!(ran, ("hi\n".into(), "no\n".into(), 3));
     let missing = bed.exec(&id, &["no-such-program"]).await.expect_err("no such program");
-    assert!(
-        missing
-            .message()
-            .contains("exec: \"no-such-program\": executable file not found in $PATH"),
-        "{missing}"
-    );
+    assert!(missing.message().contains("exec: \"no-such-program\": executable file not found in $PATH"), "{missing}");
     bed.stop(&id, 20).await;
     let status = bed.status(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
     assert!(bed.output("web-0", "second").ends_with("stdout F bye\n"));
-    bed.runtime
-        .remove_container(RemoveContainerRequest {
-            container_id: id.clone(),
-        })
-        .await
-        .expect("removed");
-    let left = bed
-        .runtime
-        .list_containers(ListContainersRequest::default())
-        .await
-        .expect("listed")
-        .into_inner()
-        .containers;
-    assert_eq!(left.len(), 1);
+    bed.runtime.remove_container(RemoveContainerRequest { container_id: id }).await.expect("removed");
+    let left = bed.runtime.list_containers(ListContainersRequest::default()).await.expect("listed");
+    assert_eq!(left.into_inner().containers.len(), 1);
+}
+
+async fn cannot_start(bed: &mut Bed, sandbox: &str) {
     for (command, text) in [
-        (
-            "no-such-command",
-            "exec: \"no-such-command\": executable file not found in $PATH",
-        ),
+        ("no-such-command", "exec: \"no-such-command\": executable file not found in $PATH"),
         ("/etc/passwd", "permission denied"),
     ] {
-        let config = ContainerConfig {
-            command: vec![command.into()],
-            args: vec![],
-            ..shell(command.trim_start_matches('/'), "")
-        };
-        let refused = bed.try_create(&sandbox, config).await;
-        assert!(
-            refused.as_ref().is_err_and(|status| status.message().contains(text)),
-            "{refused:?}"
-        );
+        let name = command.trim_start_matches('/').replace('/', "-");
+        let config = ContainerConfig { command: vec![command.into()], ..shell(&name, "") };
+        let refused = bed.try_create(sandbox, config).await;
+        assert!(refused.as_ref().is_err_and(|status| status.message().contains(text)), "{refused:?}");
     }
+    let left = bed.runtime.list_containers(ListContainersRequest::default()).await.expect("listed");
+    assert_eq!(left.into_inner().containers.len(), 1);
 }
 
 #[tokio::test]

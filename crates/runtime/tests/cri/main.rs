@@ -4,3 +4,5 @@ mod basics;
 mod bed;
 mod pods;
 mod recovery;
+mod registry;
+mod streams;
