@@ -83,7 +83,9 @@ impl Container {
             ContainerConfig::decode(std::fs::read(folder.join(CONFIG))?.as_slice()).map_err(io::Error::other)?;
         let container = Self::new(id.to_owned(), folder.to_owned(), config, record);
         match std::fs::read(folder.join(RESOURCES)) {
-            Ok(bytes) => container.keep_resources(LinuxContainerResources::decode(bytes.as_slice()).map_err(io::Error::other)?),
+            Ok(bytes) => {
+                container.keep_resources(LinuxContainerResources::decode(bytes.as_slice()).map_err(io::Error::other)?)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

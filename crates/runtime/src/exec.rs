@@ -142,11 +142,8 @@ impl Runtime {
                     return Err(Status::internal("the OCI runtime sent no terminal"));
                 }
             };
-            connection
-                .readable()
-                .await
-                .map_err(internal("cannot receive a terminal"))?;
-            let master = connection.try_io(tokio::io::Interest::READABLE, || pty::receive_master(&connection));
+            let receive = || pty::receive_master(&connection);
+            let master = connection.async_io(tokio::io::Interest::READABLE, receive).await;
             // The runtime's own error is the better explanation.
             started(process.event().await?)?;
             Ok(Exec {

@@ -242,7 +242,11 @@ fn warn_of_default_profile(config: &ContainerConfig) {
     static ONCE: Once = Once::new();
     let seccomp = spec::security(config).seccomp;
     if seccomp.is_some_and(|profile| profile.profile_type() == ProfileType::RuntimeDefault) {
-        ONCE.call_once(|| tracing::warn!("a container asks for the default seccomp profile, and this runtime has none: it runs unconfined"));
+        ONCE.call_once(|| {
+            tracing::warn!(
+                "a container asks for the default seccomp profile, and this runtime has none: it runs unconfined"
+            )
+        });
     }
 }
 

@@ -1,8 +1,8 @@
 //! Containers as CRI describes them.
 
 use cri::v1::{
-    Container as Item, ContainerAttributes, ContainerResources, ContainerStatus, ContainerUser,
-    ImageSpec, LinuxContainerUser,
+    Container as Item, ContainerAttributes, ContainerResources, ContainerStatus, ContainerUser, ImageSpec,
+    LinuxContainerUser,
 };
 
 use super::Container;

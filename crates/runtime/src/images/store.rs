@@ -154,7 +154,13 @@ impl Store {
             return Ok(());
         };
         let index = self.index()?;
-        let layers = index.images.values().flat_map(|image| &image.layers).chain(used).cloned().collect();
+        let layers = index
+            .images
+            .values()
+            .flat_map(|image| &image.layers)
+            .chain(used)
+            .cloned()
+            .collect();
         let content = index
             .images
             .keys()

@@ -40,7 +40,8 @@ pub(crate) fn failure(log: &Path, what: &str) -> String {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         matches!(line["level"].as_str()?, "error" | "fatal").then(|| line["msg"].as_str().map(str::to_owned))?
     });
-    errors.next_back()
+    errors
+        .next_back()
         .unwrap_or_else(|| format!("the OCI runtime's {what} failed without giving a reason"))
 }
 

@@ -17,9 +17,13 @@ async fn ends_by_itself(bed: &mut Bed, sandbox: &str) {
     assert_eq!((status.exit_code, status.reason.as_str()), (7, "Error"));
     assert!(status.created_at <= status.started_at && status.started_at <= status.finished_at);
     let output = bed.output("web-0", "main");
-    for line in
-        ["stdout F out\n", "stderr F err\n", "stdout F web-0\n", "stdout F nameserver 10.96.0.10\n", "stdout F yes web-0\n"]
-    {
+    for line in [
+        "stdout F out\n",
+        "stderr F err\n",
+        "stdout F web-0\n",
+        "stdout F nameserver 10.96.0.10\n",
+        "stdout F yes web-0\n",
+    ] {
         assert!(output.contains(line), "{line:?} is not in {output}");
     }
 }
@@ -28,30 +32,58 @@ async fn is_stopped(bed: &mut Bed, sandbox: &str) {
     let script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
     let id = bed.run(sandbox, shell("second", script)).await;
     assert_eq!(bed.status(&id).await.state(), ContainerState::ContainerRunning);
-    let ran = bed.exec(&id, &["/bin/sh", "-c", "echo hi; echo no >&2; exit 3"]).await.expect("ran");
+    let ran = bed
+        .exec(&id, &["/bin/sh", "-c", "echo hi; echo no >&2; exit 3"])
+        .await
+        .expect("ran");
     assert_eq!(ran, ("hi\n".into(), "no\n".into(), 3));
     let missing = bed.exec(&id, &["no-such-program"]).await.expect_err("no such program");
-    assert!(missing.message().contains("exec: \"no-such-program\": executable file not found in $PATH"), "{missing}");
+    assert!(
+        missing
+            .message()
+            .contains("exec: \"no-such-program\": executable file not found in $PATH"),
+        "{missing}"
+    );
     bed.stop(&id, 20).await;
     let status = bed.status(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
     assert!(bed.output("web-0", "second").ends_with("stdout F bye\n"));
-    bed.runtime.remove_container(RemoveContainerRequest { container_id: id }).await.expect("removed");
-    let left = bed.runtime.list_containers(ListContainersRequest::default()).await.expect("listed");
+    bed.runtime
+        .remove_container(RemoveContainerRequest { container_id: id })
+        .await
+        .expect("removed");
+    let left = bed
+        .runtime
+        .list_containers(ListContainersRequest::default())
+        .await
+        .expect("listed");
     assert_eq!(left.into_inner().containers.len(), 1);
 }
 
 async fn cannot_start(bed: &mut Bed, sandbox: &str) {
     for (command, text) in [
-        ("no-such-command", "exec: \"no-such-command\": executable file not found in $PATH"),
+        (
+            "no-such-command",
+            "exec: \"no-such-command\": executable file not found in $PATH",
+        ),
         ("/etc/passwd", "permission denied"),
     ] {
         let name = command.trim_start_matches('/').replace('/', "-");
-        let config = ContainerConfig { command: vec![command.into()], ..shell(&name, "") };
+        let config = ContainerConfig {
+            command: vec![command.into()],
+            ..shell(&name, "")
+        };
         let refused = bed.try_create(sandbox, config).await;
-        assert!(refused.as_ref().is_err_and(|status| status.message().contains(text)), "{refused:?}");
+        assert!(
+            refused.as_ref().is_err_and(|status| status.message().contains(text)),
+            "{refused:?}"
+        );
     }
-    let left = bed.runtime.list_containers(ListContainersRequest::default()).await.expect("listed");
+    let left = bed
+        .runtime
+        .list_containers(ListContainersRequest::default())
+        .await
+        .expect("listed");
     assert_eq!(left.into_inner().containers.len(), 1);
 }
 

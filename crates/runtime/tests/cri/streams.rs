@@ -6,7 +6,12 @@ use cri::v1::*;
 use remotecommand::{ClientSession, Endpoint, StreamOptions, TerminalSize, Wire, status};
 
 async fn connect(url: &str, streams: StreamOptions) -> ClientSession {
-    let endpoint = Endpoint { url: url.parse().expect("a URL"), tls: None, headers: http::HeaderMap::new(), wire: Wire::default() };
+    let endpoint = Endpoint {
+        url: url.parse().expect("a URL"),
+        tls: None,
+        headers: http::HeaderMap::new(),
+        wire: Wire::default(),
+    };
     remotecommand::connect(&endpoint, streams).await.expect("connected")
 }
 
@@ -14,7 +19,10 @@ async fn connect(url: &str, streams: StreamOptions) -> ClientSession {
 async fn read_until(output: &mut remotecommand::Input, end: &str) -> String {
     let mut text = String::new();
     while !text.contains(end) {
-        let bytes = output.recv().await.unwrap_or_else(|| panic!("the stream ended with {text:?}"));
+        let bytes = output
+            .recv()
+            .await
+            .unwrap_or_else(|| panic!("the stream ended with {text:?}"));
         text.push_str(&String::from_utf8_lossy(&bytes));
     }
     text
@@ -22,12 +30,29 @@ async fn read_until(output: &mut remotecommand::Input, end: &str) -> String {
 
 async fn exec_url(bed: &mut Bed, id: &str, script: &str, tty: bool) -> String {
     let cmd = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()];
-    let request = ExecRequest { container_id: id.into(), cmd, tty, stdin: true, stdout: true, stderr: !tty };
+    let request = ExecRequest {
+        container_id: id.into(),
+        cmd,
+        tty,
+        stdin: true,
+        stdout: true,
+        stderr: !tty,
+    };
     bed.runtime.exec(request).await.expect("a URL").into_inner().url
 }
 
-const PIPES: StreamOptions = StreamOptions { stdin: true, stdout: true, stderr: true, tty: false };
-const TERMINAL: StreamOptions = StreamOptions { stdin: true, stdout: true, stderr: false, tty: true };
+const PIPES: StreamOptions = StreamOptions {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    tty: false,
+};
+const TERMINAL: StreamOptions = StreamOptions {
+    stdin: true,
+    stdout: true,
+    stderr: false,
+    tty: true,
+};
 
 async fn streams(mut bed: Bed) {
     let sandbox = bed.sandbox("web-0").await;
@@ -42,14 +67,26 @@ async fn streams(mut bed: Bed) {
 async fn exec_with_pipes(bed: &mut Bed, id: &str) {
     let url = exec_url(bed, id, "cat; echo end >&2; exit 5", false).await;
     let mut session = connect(&url, PIPES).await;
-    let (stdin, mut stdout, mut stderr) = (session.stdin.take().expect("in"), session.stdout.take().expect("out"), session.stderr.take().expect("err"));
+    let (stdin, mut stdout, mut stderr) = (
+        session.stdin.take().expect("in"),
+        session.stdout.take().expect("out"),
+        session.stderr.take().expect("err"),
+    );
     stdin.send(Bytes::from_static(b"hello\n")).await.expect("sent");
     assert_eq!(read_until(&mut stdout, "\n").await, "hello\n");
     drop(stdin);
     assert_eq!(read_until(&mut stderr, "\n").await, "end\n");
-    assert_eq!(status::exit_code_of(&session.status().await.expect("a status")), Some(5));
+    assert_eq!(
+        status::exit_code_of(&session.status().await.expect("a status")),
+        Some(5)
+    );
     // A token works once.
-    let endpoint = Endpoint { url: url.parse().expect("a URL"), tls: None, headers: http::HeaderMap::new(), wire: Wire::default() };
+    let endpoint = Endpoint {
+        url: url.parse().expect("a URL"),
+        tls: None,
+        headers: http::HeaderMap::new(),
+        wire: Wire::default(),
+    };
     assert!(remotecommand::connect(&endpoint, PIPES).await.is_err());
 }
 
@@ -61,14 +98,31 @@ async fn exec_with_a_terminal(bed: &mut Bed, id: &str) {
     resize.send(TerminalSize { width: 91, height: 33 }).await.expect("sent");
     stdin.send(Bytes::from_static(b"word\r")).await.expect("sent");
     let shown = read_until(&mut stdout, "33 91").await;
-    assert!(shown.starts_with("word") && shown.contains("got word"), "a terminal echoes: {shown:?}");
+    assert!(
+        shown.starts_with("word") && shown.contains("got word"),
+        "a terminal echoes: {shown:?}"
+    );
     assert!(status::is_success(&session.status().await.expect("a status")));
 }
 
 async fn exec_that_cannot_run(bed: &mut Bed, id: &str) {
-    let url = bed.runtime.exec(ExecRequest { container_id: id.into(), cmd: vec!["nope".into()], stdout: true, stderr: true, ..ExecRequest::default() });
+    let url = bed.runtime.exec(ExecRequest {
+        container_id: id.into(),
+        cmd: vec!["nope".into()],
+        stdout: true,
+        stderr: true,
+        ..ExecRequest::default()
+    });
     let url = url.await.expect("a URL").into_inner().url;
-    let session = connect(&url, StreamOptions { stdout: true, stderr: true, ..StreamOptions::default() }).await;
+    let session = connect(
+        &url,
+        StreamOptions {
+            stdout: true,
+            stderr: true,
+            ..StreamOptions::default()
+        },
+    )
+    .await;
     let result = session.status().await.expect("a status").to_string();
     assert!(result.contains("executable file not found"), "{result}");
 }
@@ -77,7 +131,13 @@ async fn attach_with_pipes(bed: &mut Bed, sandbox: &str) {
     let mut config = shell("attached", "while read line; do echo \"<$line>\"; done; echo over");
     (config.stdin, config.stdin_once) = (true, true);
     let attached = bed.run(sandbox, config).await;
-    let request = AttachRequest { container_id: attached.clone(), stdin: true, stdout: true, stderr: true, tty: false };
+    let request = AttachRequest {
+        container_id: attached.clone(),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        tty: false,
+    };
     let url = bed.runtime.attach(request).await.expect("a URL").into_inner().url;
     let mut session = connect(&url, PIPES).await;
     let (stdin, mut stdout) = (session.stdin.take().expect("in"), session.stdout.take().expect("out"));
@@ -93,8 +153,19 @@ async fn attach_to_a_terminal(bed: &mut Bed, sandbox: &str) {
     let mut config = shell("console", "stty size; read line; echo [$line]; exit 3");
     (config.stdin, config.tty) = (true, true);
     let console = bed.try_create(sandbox, config).await.expect("created");
-    bed.runtime.start_container(StartContainerRequest { container_id: console.clone() }).await.expect("started");
-    let request = AttachRequest { container_id: console.clone(), stdin: true, stdout: true, stderr: false, tty: true };
+    bed.runtime
+        .start_container(StartContainerRequest {
+            container_id: console.clone(),
+        })
+        .await
+        .expect("started");
+    let request = AttachRequest {
+        container_id: console.clone(),
+        stdin: true,
+        stdout: true,
+        stderr: false,
+        tty: true,
+    };
     let url = bed.runtime.attach(request).await.expect("a URL").into_inner().url;
     let mut session = connect(&url, TERMINAL).await;
     let (stdin, mut stdout) = (session.stdin.take().expect("in"), session.stdout.take().expect("out"));
@@ -119,19 +190,62 @@ async fn execs_have_an_end() {
     let mut bed = Bed::new(14).await;
     let sandbox = bed.sandbox("web-0").await;
     let id = bed.run(&sandbox, shell("main", "sleep 1000")).await;
-    let cmd = ["/bin/sh", "-c", "echo $$ > /tmp/pid; exec sleep 777"].map(str::to_owned).to_vec();
-    let late = bed.runtime.exec_sync(ExecSyncRequest { container_id: id.clone(), cmd, timeout: 1 }).await.expect_err("too late");
+    let cmd = ["/bin/sh", "-c", "echo $$ > /tmp/pid; exec sleep 777"]
+        .map(str::to_owned)
+        .to_vec();
+    let late = bed
+        .runtime
+        .exec_sync(ExecSyncRequest {
+            container_id: id.clone(),
+            cmd,
+            timeout: 1,
+        })
+        .await
+        .expect_err("too late");
     assert_eq!(late.code(), tonic::Code::DeadlineExceeded);
     // The process is killed with it, and nothing stays behind.
-    let (_, _, code) = bed.exec(&id, &["/bin/sh", "-c", "while [ -d /proc/$(cat /tmp/pid) ]; do sleep 0.02; done"]).await.expect("ran");
+    let (_, _, code) = bed
+        .exec(
+            &id,
+            &[
+                "/bin/sh",
+                "-c",
+                "while [ -d /proc/$(cat /tmp/pid) ]; do sleep 0.02; done",
+            ],
+        )
+        .await
+        .expect("ran");
     assert_eq!(code, 0);
     // Output is whole, and a child that keeps the pipe does not hold the answer for ever.
-    let (out, _, _) = bed.exec(&id, &["/bin/sh", "-c", "dd if=/dev/zero bs=1024 count=300 2>/dev/null | tail -c 300000; sleep 600 &"]).await.expect("ran");
+    let (out, _, _) = bed
+        .exec(
+            &id,
+            &[
+                "/bin/sh",
+                "-c",
+                "dd if=/dev/zero bs=1024 count=300 2>/dev/null | tail -c 300000; sleep 600 &",
+            ],
+        )
+        .await
+        .expect("ran");
     assert_eq!(out.len(), 300_000);
-    let mut events = bed.runtime.get_container_events(GetEventsRequest {}).await.expect("a stream").into_inner();
+    let mut events = bed
+        .runtime
+        .get_container_events(GetEventsRequest {})
+        .await
+        .expect("a stream")
+        .into_inner();
     bed.stop(&id, 0).await;
-    bed.runtime.remove_container(RemoveContainerRequest { container_id: id.clone() }).await.expect("removed");
-    for kind in [ContainerEventType::ContainerStoppedEvent, ContainerEventType::ContainerDeletedEvent] {
+    bed.runtime
+        .remove_container(RemoveContainerRequest {
+            container_id: id.clone(),
+        })
+        .await
+        .expect("removed");
+    for kind in [
+        ContainerEventType::ContainerStoppedEvent,
+        ContainerEventType::ContainerDeletedEvent,
+    ] {
         let event = events.message().await.expect("a message").expect("an event");
         assert_eq!((event.container_event_type(), &event.container_id), (kind, &id));
     }
