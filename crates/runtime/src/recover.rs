@@ -98,6 +98,12 @@ fn folders(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
 impl Runtime {
     /// Clears fragments away and takes up what runs.
     pub(crate) async fn recover(self: &Arc<Self>, fragments: Fragments) {
+        // Execs end with the server that wanted them.
+        for name in ["exec", "logs", "tty"] {
+            if let Err(error) = disk::remove_folder(&self.config.state.join(name)) {
+                tracing::warn!(name, %error, "cannot clear away what execs have left");
+            }
+        }
         for id in fragments.container_ids {
             let cgroup = cgroup_of_fragment(&self.container_folder(&id))
                 .unwrap_or_else(|| self.config.cgroup_parent.clone() + "/" + &id);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use cri::v1::ContainerEventResponse;
 use tokio::sync::broadcast;
@@ -40,6 +40,8 @@ pub(crate) struct Runtime {
     pub(crate) containers: Mutex<BTreeMap<String, Arc<Container>>>,
     /// Names of sandboxes and containers that are being made.
     reserved: Mutex<BTreeSet<String>>,
+    /// Images that are being pulled.
+    pulls: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 /// A name nobody else can use until this is dropped.
@@ -86,6 +88,7 @@ impl Runtime {
             sandboxes: Mutex::new(parts.sandboxes),
             containers: Mutex::new(parts.containers),
             reserved: Mutex::default(),
+            pulls: Mutex::default(),
             config: parts.config,
         })
     }
@@ -134,6 +137,18 @@ impl Runtime {
             runtime: Arc::clone(self),
             name,
         })
+    }
+
+    /// What pulls of the same image take in turn: the second one finds everything there.
+    pub(crate) fn turn_to_pull(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut pulls = self.pulls.lock().expect("no holder panics");
+        pulls.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = pulls.get(name).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        pulls.insert(name.to_owned(), Arc::downgrade(&turn));
+        turn
     }
 
     pub(crate) fn sandbox_folder(&self, id: &str) -> PathBuf {

@@ -213,3 +213,98 @@ impl Loader<'_> {
 fn blob_path(digest: &str) -> PathBuf {
     Path::new("blobs/sha256").join(digest.trim_start_matches("sha256:"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn digest(bytes: &[u8]) -> String {
+        hex(&<sha2::Sha256 as sha2::Digest>::digest(bytes))
+    }
+
+    /// An OCI layout whose manifest has these annotations; `break_it` is put before the layer.
+    fn layout(annotations: serde_json::Value, break_it: &[u8]) -> Vec<u8> {
+        let layer = tar::Builder::new(Vec::new()).into_inner().expect("memory");
+        let config = json!({"rootfs": {"diff_ids": [format!("sha256:{}", digest(&layer))]}}).to_string();
+        let descriptor = |bytes: &[u8]| json!({"digest": format!("sha256:{}", digest(bytes)), "size": bytes.len()});
+        let manifest = json!({"config": descriptor(config.as_bytes()), "layers": [descriptor(&layer)]}).to_string();
+        let mut entry = descriptor(manifest.as_bytes());
+        entry["annotations"] = annotations;
+        let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+        let mut builder = tar::Builder::new(Vec::new());
+        let blob = |bytes: &[u8]| format!("blobs/sha256/{}", digest(bytes));
+        let broken = [break_it, &layer].concat();
+        for (path, bytes) in [
+            ("index.json".to_owned(), index.as_bytes()),
+            (blob(config.as_bytes()), config.as_bytes()),
+            (blob(manifest.as_bytes()), manifest.as_bytes()),
+            (blob(&layer), &broken),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, path, bytes).expect("memory");
+        }
+        builder.into_inner().expect("memory")
+    }
+
+    fn load(name: &str, archive: &[u8]) -> (tempfile::TempDir, Result<Vec<String>, Error>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(name);
+        fs::write(&path, archive).expect("written");
+        let loaded = load_archive(&folder.path().join("root"), &path);
+        (folder, loaded)
+    }
+
+    #[test]
+    fn layouts_are_loaded_under_their_names() {
+        for (annotations, expected) in [
+            (
+                json!({"org.opencontainers.image.ref.name": "v2"}),
+                "docker.io/library/my-app:v2",
+            ),
+            (
+                json!({"org.opencontainers.image.ref.name": "localhost:5000/x:v3"}),
+                "localhost:5000/x:v3",
+            ),
+            (
+                json!({"io.containerd.image.name": "quay.io/a/b:c", "org.opencontainers.image.ref.name": "c"}),
+                "quay.io/a/b:c",
+            ),
+            (json!({}), "docker.io/library/my-app:latest"),
+        ] {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut gzip, &layout(annotations, b"")).expect("memory");
+            let (folder, loaded) = load("My-App.tar.gz", &gzip.finish().expect("memory"));
+            assert_eq!(loaded.expect("loaded"), [expected]);
+            let store = Store::open(&folder.path().join("root")).expect("opened");
+            assert!(
+                store
+                    .find(expected)
+                    .expect("read")
+                    .is_some_and(|image| image.layers.len() == 1)
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_archive_leaves_nothing() {
+        let mut block = [0; 512];
+        block[0] = b'x';
+        for archive in [
+            &b"no tar at all"[..],
+            &layout(json!({}), &block),
+            &tar::Builder::new(Vec::new()).into_inner().expect("memory"),
+        ] {
+            let (folder, loaded) = load("x.tar", archive);
+            assert!(
+                matches!(loaded, Err(Error::Content { .. } | Error::Digest { .. })),
+                "{loaded:?}"
+            );
+            let store = Store::open(&folder.path().join("root")).expect("opened");
+            assert!(store.list().expect("read").is_empty());
+            assert_eq!(fs::read_dir(store.layers()).expect("listed").count(), 0);
+        }
+    }
+}

@@ -262,3 +262,105 @@ fn set_time(target: &Path, seconds: i64) -> io::Result<()> {
         UtimensatFlags::NoFollowSymlink,
     )?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Member<'a> = (&'a str, EntryType, &'a str);
+
+    /// A tar whose members are files with content, links to somewhere, or folders.
+    fn tar_of(members: &[Member<'_>]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, kind, text) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            header.set_size(0);
+            // The builder's own way refuses the paths that we must survive.
+            header.as_gnu_mut().expect("a GNU header").name[..path.len()].copy_from_slice(path.as_bytes());
+            let mut content = &b""[..];
+            if matches!(kind, EntryType::Symlink | EntryType::Link) {
+                header.as_gnu_mut().expect("a GNU header").linkname[..text.len()].copy_from_slice(text.as_bytes());
+            } else {
+                header.set_size(text.len() as u64);
+                content = text.as_bytes();
+            }
+            header.set_cksum();
+            builder.append(&header, content).expect("memory");
+        }
+        builder.into_inner().expect("memory")
+    }
+
+    fn unpack(members: &[Member<'_>], folder: &Path) -> Result<PathBuf, Error> {
+        let bytes = tar_of(members);
+        let (blob, target) = (folder.join("blob"), folder.join("deep/inside/fs"));
+        fs::write(&blob, &bytes).expect("written");
+        layer(&blob, &format!("sha256:{}", hex(&Sha256::digest(&bytes))), &target, &[])?;
+        Ok(target)
+    }
+
+    #[test]
+    fn nothing_is_written_outside() {
+        use EntryType::{Link, Regular, Symlink};
+        for members in [
+            &[("../../escaped", Regular, "x")][..],
+            &[("a/../../../escaped", Regular, "x")],
+            &[("out", Symlink, "../.."), ("out/escaped", Regular, "x")],
+            &[("out", Symlink, "/"), ("out/escaped", Regular, "x")],
+            &[("link", Link, "../../blob")],
+            &[
+                ("out", Symlink, "../.."),
+                ("link", Link, "out/blob"),
+                ("link", Regular, "x"),
+            ],
+            &[("etc", Symlink, "/etc"), ("etc/escaped-from-a-layer", Regular, "x")],
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let done = unpack(members, folder.path());
+            for path in ["escaped", "deep/escaped", "deep/inside/escaped"] {
+                assert!(!folder.path().join(path).exists(), "{members:?}");
+            }
+            assert!(
+                !Path::new("/escaped").exists() && !Path::new("/etc/escaped-from-a-layer").exists(),
+                "{members:?}"
+            );
+            assert_ne!(
+                fs::read(folder.path().join("blob")).expect("still there"),
+                b"x",
+                "{members:?} {done:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whiteouts_take_overlayfs_form() {
+        use EntryType::{Directory, Regular};
+        let folder = tempfile::tempdir().expect("a folder");
+        let members = [
+            ("d", Directory, ""),
+            ("d/.wh..wh..opq", Regular, ""),
+            ("d/f", Regular, "x"),
+            (".wh.gone", Regular, ""),
+        ];
+        let target = unpack(&members, folder.path()).expect("unpacked");
+        assert_eq!(
+            xattr::get(target.join("d"), "trusted.overlay.opaque")
+                .expect("readable")
+                .as_deref(),
+            Some(&b"y"[..])
+        );
+        let gone = fs::symlink_metadata(target.join("gone")).expect("there");
+        assert_eq!((gone.rdev(), gone.mode() & 0o170_000), (0, 0o020_000));
+        assert_eq!(fs::read_to_string(target.join("d/f")).expect("read"), "x");
+    }
+
+    #[test]
+    fn a_wrong_digest_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let blob = folder.path().join("blob");
+        fs::write(&blob, tar_of(&[])).expect("written");
+        let done = layer(&blob, "sha256:0", &folder.path().join("fs"), &[]);
+        assert!(matches!(done, Err(Error::Digest { .. })), "{done:?}");
+    }
+}

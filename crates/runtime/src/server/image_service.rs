@@ -120,6 +120,8 @@ impl ImageService for Service {
     async fn pull_image(&self, request: Request<PullImageRequest>) -> Result<Response<PullImageResponse>, Status> {
         let request = request.into_inner();
         let name = name(request.image)?;
+        let turn = self.0.turn_to_pull(&name);
+        let _turn = turn.lock().await;
         let image = images::pull(&self.0.images, &name, &credentials(request.auth)?)
             .await
             .map_err(refuse)?;

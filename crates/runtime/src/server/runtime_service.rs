@@ -176,7 +176,14 @@ impl RuntimeService for Service {
     async fn stop_container(&self, request: Request<StopContainerRequest>) -> Answer<StopContainerResponse> {
         let request = request.into_inner();
         if let Ok(container) = self.0.container(&request.container_id) {
-            self.0.stop_container(&container, seconds(request.timeout)).await?;
+            // A caller that gives up in the middle must not leave a container that was told to end but never made to.
+            let runtime = self.0.clone();
+            let grace = seconds(request.timeout);
+            let stopped = self
+                .0
+                .tasks
+                .spawn(async move { runtime.stop_container(&container, grace).await });
+            stopped.await.map_err(internal("cannot stop the container"))??;
         }
         answer(StopContainerResponse {})
     }
