@@ -35,6 +35,9 @@ const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// The provisioner that is us.
 pub const LOCAL_PROVISIONER: &str = "steadfast.io/local";
 
+/// Keeps a local volume's object until its directory is removed.
+const LOCAL_FINALIZER: &str = "steadfast.io/local-volume";
+
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }

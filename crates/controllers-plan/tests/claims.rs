@@ -311,6 +311,28 @@ fn a_local_volume_is_made_where_the_scheduler_said() {
 }
 
 #[test]
+fn a_retained_local_volume_may_be_deleted_by_people() {
+    let check = |policy: &str, expected: Value| {
+        let mut model = Model::new();
+        model.put(CLAIM, "c", of_class("now"));
+        model.settle();
+        let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"persistentVolumeReclaimPolicy": policy}});
+        model.put(VOLUME, "pvc-uid-c", going);
+        model.settle();
+        let both = json!(["kubernetes.io/pv-protection", "steadfast.io/local-volume"]);
+        assert_eq!(model.field(VOLUME, "pvc-uid-c", "/metadata/finalizers"), both);
+        model.objects.remove(&(CLAIM.to_owned(), "c".to_owned()));
+        model.settle();
+        assert_eq!(model.field(VOLUME, "pvc-uid-c", "/metadata/finalizers"), expected);
+    };
+    check("Retain", json!(["kubernetes.io/pv-protection"]));
+    check(
+        "Delete",
+        json!(["kubernetes.io/pv-protection", "steadfast.io/local-volume"]),
+    );
+}
+
+#[test]
 fn a_node_that_is_gone_is_chosen_again() {
     let mut model = Model::new();
     let chosen = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "gone"}}});

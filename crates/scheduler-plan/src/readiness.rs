@@ -32,6 +32,10 @@ pub fn readiness(pod: &Candidate, placement: &Placement, snapshot: &Snapshot) ->
     let Some(node) = snapshot.nodes.get(&placement.node) else {
         return Readiness::Broken(format!("node \"{}\" not found", placement.node));
     };
+    // The watch of claims may be ahead of the watch of volumes.
+    if placement.steps.iter().any(|step| !volume_is_seen(step, snapshot)) {
+        return Readiness::Waiting;
+    }
     match PodVolumes::of(pod, snapshot).and_then(|volumes| volumes.on(node, snapshot).map_err(|why| why.join(", "))) {
         Ok(steps) if steps.is_empty() => Readiness::Ready,
         Ok(_) => Readiness::Waiting,
@@ -70,4 +74,10 @@ fn step_is_done(step: &ClaimStep, placement: &Placement, snapshot: &Snapshot) ->
         }
     }
     Ok(false)
+}
+
+fn volume_is_seen(step: &ClaimStep, snapshot: &Snapshot) -> bool {
+    let claim = snapshot.claims.get(step.claim());
+    let name = claim.and_then(|claim| claim.spec.as_ref()?.volume_name.as_deref());
+    name.is_some_and(|name| snapshot.volumes.contains_key(name))
 }

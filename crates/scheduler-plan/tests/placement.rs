@@ -275,6 +275,11 @@ fn a_placed_pod_waits_until_its_claim_is_bound() {
     snapshot.set_claim(claim("data", chosen("a")));
     assert_eq!(readiness(&user, &placement, &snapshot), Readiness::Waiting);
     snapshot.set_claim(claim("data", bound_to("disk")));
+    assert_eq!(
+        readiness(&user, &placement, &snapshot),
+        Readiness::Waiting,
+        "its volume is not yet seen"
+    );
     snapshot.set_volume(volume("disk", "a", json!({})));
     assert_eq!(readiness(&user, &placement, &snapshot), Readiness::Ready);
 

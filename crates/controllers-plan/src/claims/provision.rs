@@ -1,6 +1,9 @@
 //! Making volumes: local ones are ours to make, others are somebody else's, and what nobody makes is said.
 
-use super::{BOUND_BY_CONTROLLER, LOCAL_PROVISIONER, PROVISIONED_BY, SELECTED_NODE, annotation, bind, claim, name_of};
+use super::{
+    BOUND_BY_CONTROLLER, LOCAL_FINALIZER, LOCAL_PROVISIONER, PROVISIONED_BY, SELECTED_NODE, annotation, bind, claim,
+    name_of,
+};
 use crate::{Action, Announcement, EventType, Notice, Object, Plan, Reason, Step, Target};
 use api::k8s::api::core::v1::{
     HostPathVolumeSource, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume,
@@ -12,8 +15,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Keeps a local volume's object until its directory is removed.
-const LOCAL_FINALIZER: &str = "steadfast.io/local-volume";
 /// Keeps a volume's object while it is bound.
 const PROTECTION_FINALIZER: &str = "kubernetes.io/pv-protection";
 /// Classes whose volumes people make by hand.

@@ -1,6 +1,6 @@
 //! What happens to a volume: its phase follows its claim.
 
-use super::{BOUND_BY_CONTROLLER, PROVISIONED_BY, annotation, name_of, volume_name, volume_phase};
+use super::{BOUND_BY_CONTROLLER, LOCAL_FINALIZER, PROVISIONED_BY, annotation, name_of, volume_name, volume_phase};
 use crate::{Action, Event, EventType, Guard, Key, Kind, Notice, Plan, Reason, Step, Target};
 use api::k8s::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use jiff::Timestamp;
@@ -22,6 +22,9 @@ pub fn plan_volume(observed: &ObservedVolume, now: Timestamp) -> Plan {
         return Plan::default();
     };
     let promise = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    if let Some(plan) = let_go(volume) {
+        return plan;
+    }
     let Some((promise, uid)) = promise.and_then(|promise| Some((promise, promise.uid.as_deref()?))) else {
         return phase(volume, "Available", None, now);
     };
@@ -48,6 +51,23 @@ pub fn plan_volume(observed: &ObservedVolume, now: Timestamp) -> Plan {
         }
         Some(claim) => unpromise(volume, promise, claim, now),
     }
+}
+
+/// A local volume that is to be retained has no directory to wait for: deleted by a person, it may go at once.
+fn let_go(volume: &PersistentVolume) -> Option<Plan> {
+    let is_going = volume.metadata.deletion_timestamp.is_some() && volume_phase(volume) != "Bound";
+    let finalizers = volume.metadata.finalizers.as_deref().unwrap_or_default();
+    let rest: Vec<&String> = finalizers.iter().filter(|one| *one != LOCAL_FINALIZER).collect();
+    if !is_going || policy(volume) == "Delete" || rest.len() == finalizers.len() {
+        return None;
+    }
+    let patch = json!({"metadata": {"finalizers": rest}});
+    let because = "it is being deleted, and its directory is to be retained";
+    Some(Plan {
+        steps: vec![Step::One(Action::patch(Target::of(volume), patch))],
+        because: vec![Reason::acts(name_of(&volume.metadata), "Retained", because)],
+        ..Plan::default()
+    })
 }
 
 /// The claim took another volume: this one is free again, or superfluous if it was made for the claim.
