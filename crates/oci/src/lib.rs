@@ -12,6 +12,7 @@ mod signals;
 
 use clap::Parser;
 use nix::sys::signal::{self, SigHandler, SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
 
 /// The exit code of a command that failed; a process in the container may use the same one.
 const FAILED: i32 = 255;
@@ -50,9 +51,10 @@ pub fn main(args: Vec<String>) -> i32 {
     }
 }
 
-/// A container's process begins with what this one has, so Rust's ignored SIGPIPE and a caller's mask are undone.
+/// A container's process begins with what this one has, so Rust's ignored SIGPIPE and a caller's masks are undone.
 fn inherit_nothing() -> nix::Result<()> {
     SigSet::empty().thread_set_mask()?;
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     // SAFETY: the default disposition runs no code of ours.
     unsafe { signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
 }

@@ -74,16 +74,24 @@ impl Network {
         }
         links::make_bridge(self).await?;
         let forward = Path::new("/proc/sys/net/ipv4/ip_forward");
-        tokio::fs::write(forward, "1")
-            .await
-            .map_err(system("turn IP forwarding on"))?;
+        if !std::fs::read_to_string(forward).is_ok_and(|text| text.trim() == "1") {
+            std::fs::write(forward, "1").map_err(system("turn IP forwarding on"))?;
+        }
+        // A machine that cannot masquerade still has a network that its pods can use among themselves.
         match self.nft(&self.rules()).await {
+            Ok(()) => {}
             Err(NetworkError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 tracing::warn!("nft is not installed: pods reach each other and this machine, but nothing beyond it");
-                Ok(())
             }
-            done => done,
+            Err(error) => {
+                let error = crate::failure::chain(&error);
+                tracing::warn!(
+                    error,
+                    "cannot masquerade: pods reach each other and this machine, but nothing beyond it"
+                );
+            }
         }
+        Ok(())
     }
 
     /// Connects the network namespace held by `namespace`: its eth0 gets `address`.

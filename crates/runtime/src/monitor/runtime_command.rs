@@ -13,6 +13,8 @@ pub(super) fn command(runtime: &RuntimeCommand, log: &Path) -> Command {
     let mut command = Command::new(&runtime.program[0]);
     command.args(&runtime.program[1..]).arg("--root").arg(&runtime.root);
     command.arg("--log").arg(log).args(["--log-format", "json"]);
+    // What a service manager handed to the server is not for containers.
+    command.env_remove("LISTEN_FDS");
     unblock_signals(&mut command);
     command
 }

@@ -27,7 +27,9 @@ pub(crate) struct Bed {
 impl Bed {
     /// Starts a runtime; `number` must be unique among the tests, since bridges and addresses belong to the machine.
     pub(crate) async fn new(number: u8) -> Self {
-        Self::with(number, None).await
+        // All tests can be run on another OCI runtime.
+        let oci_runtime = std::env::var("STEADFAST_TEST_OCI_RUNTIME").ok();
+        Self::with(number, oci_runtime.as_deref()).await
     }
 
     pub(crate) async fn with(number: u8, oci_runtime: Option<&str>) -> Self {
