@@ -371,7 +371,9 @@ impl Monitor {
 
     fn started(&mut self, id: u64, code: i32) -> io::Result<()> {
         if code == 0 {
-            disk::write_json(Path::new(STARTED), &Started { at: now() })?;
+            // A short-lived process may have ended before the OCI runtime said that it runs.
+            let at = self.exit.as_ref().map_or_else(now, |exit| exit.at);
+            disk::write_json(Path::new(STARTED), &Started { at })?;
             self.answer(id, Ok(()));
             return Ok(());
         }
