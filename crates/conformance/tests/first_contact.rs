@@ -2,10 +2,30 @@
 
 use anyhow::ensure;
 use conformance::cluster::{Cluster, Runtime, binary};
+use conformance::kubectl::PATIENCE;
+use conformance::process::{Process, within};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+
+const MANIFEST: &str = r#"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: c, image: "steadfast.local/web:1", volumeMounts: [{name: www, mountPath: /www}]}
+  volumeClaimTemplates:
+  - metadata: {name: www}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+"#;
 
 fn steadfast(words: &[&str]) -> Output {
     Command::new(binary()).args(words).output().expect("the binary starts")
@@ -121,6 +141,43 @@ fn refused() -> anyhow::Result<()> {
 }
 
 #[test]
+fn up_with_a_manifest_shows_the_rollout() {
+    up_with_manifest().unwrap();
+}
+
+fn up_with_manifest() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Runtime::Embedded)?;
+    cluster.stop()?;
+    let manifest = cluster.data_dir().join("web.yaml");
+    std::fs::write(&manifest, MANIFEST)?;
+    let path = manifest.to_str().expect("the path is ASCII");
+    let mut command = cluster.steadfast(&["up", "-f", path]);
+    let mut daemon = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()))?;
+    let out = daemon.child().stdout.take().expect("it is piped");
+    let lines = within(PATIENCE, "the rollout", move || {
+        let mut lines = Vec::new();
+        for line in BufReader::new(out).lines() {
+            lines.push(line?);
+            if lines.last().is_some_and(|line| line.contains("Ctrl-C stops it")) {
+                break;
+            }
+        }
+        Ok(lines)
+    })?;
+    let shown = lines.join("\n");
+    for words in [
+        "applied statefulset.apps/web",
+        "web-0        is Ready",
+        "www-web-0    claim bound to volume",
+    ] {
+        ensure!(shown.contains(words), "no {words:?} in\n{shown}");
+    }
+    daemon.signal("INT")?;
+    ensure!(daemon.wait(PATIENCE)?.success());
+    cluster.up()
+}
+
+#[test]
 fn down_keeps_the_volumes_and_up_brings_everything_back() {
     down_and_up().unwrap();
 }
@@ -128,23 +185,7 @@ fn down_keeps_the_volumes_and_up_brings_everything_back() {
 fn down_and_up() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(Runtime::Embedded)?;
     let kubectl = cluster.kubectl();
-    let manifest = r#"
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: web}
-spec:
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - {name: c, image: "steadfast.local/web:1", volumeMounts: [{name: www, mountPath: /www}]}
-  volumeClaimTemplates:
-  - metadata: {name: www}
-    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
-"#;
-    kubectl.run_with("apply -f -", manifest)?;
+    kubectl.run_with("apply -f -", MANIFEST)?;
     kubectl.run("rollout status statefulset web --timeout=120s")?;
     kubectl.shell("web-0", "echo kept > /www/page")?;
     let container = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
