@@ -69,6 +69,14 @@ pub(crate) fn container_config(node: &Node, parts: &Parts<'_>) -> Result<Contain
     if definition.volume_devices.iter().flatten().next().is_some() {
         return Err("volumeDevices are not supported by this node".into());
     }
+    if definition
+        .volume_mounts
+        .iter()
+        .flatten()
+        .any(|m| m.recursive_read_only.as_deref() == Some("Enabled"))
+    {
+        return Err("recursiveReadOnly: Enabled is not supported by this node".into());
+    }
     let name = format!(
         "{}_{}({})",
         pod.metadata.name.as_deref().unwrap_or_default(),

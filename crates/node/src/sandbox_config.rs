@@ -47,13 +47,30 @@ pub(crate) fn forbidden_sysctl(spec: &PodSpec) -> Option<&str> {
         .find(|name| !SAFE_SYSCTLS.contains(&name.replace('/', ".").as_str()))
 }
 
+/// What a pod asks for that this node cannot give, and that must not be left out in silence.
+fn unsupported(spec: &PodSpec) -> Option<&'static str> {
+    if spec.host_users == Some(false) {
+        return Some("user namespaces (hostUsers: false) are not supported by this node");
+    }
+    if spec.resource_claims.iter().flatten().next().is_some() {
+        return Some("resourceClaims are not supported by this node");
+    }
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        return Some("this node runs Linux pods only");
+    }
+    None
+}
+
 /// The configuration of a pod's sandbox.
 ///
 /// # Errors
-/// A host name that cannot be.
+/// A host name that cannot be, or something this node cannot give.
 pub(crate) fn sandbox_config(node: &Node, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+    if let Some(why) = unsupported(spec) {
+        return Err(why.to_owned());
+    }
     let meta = &pod.metadata;
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let host_network = spec.host_network == Some(true);

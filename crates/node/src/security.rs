@@ -1,6 +1,8 @@
 //! Security contexts: what a pod and its containers ask for, in CRI's words.
 
-use api::k8s::api::core::v1::{Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext};
+use api::k8s::api::core::v1::{
+    AppArmorProfile, Container, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
+};
 use cri::v1::{
     self, Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
     NamespaceOption, SeLinuxOption, SecurityProfile,
@@ -137,8 +139,25 @@ pub(crate) fn of_container(
             own.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()),
             root_dir,
         )),
+        apparmor: own
+            .app_armor_profile
+            .as_ref()
+            .or(pod.app_armor_profile.as_ref())
+            .map(apparmor),
         ..LinuxContainerSecurityContext::default()
     })
+}
+
+fn apparmor(wanted: &AppArmorProfile) -> SecurityProfile {
+    use v1::security_profile::ProfileType;
+    match wanted.type_.as_str() {
+        "RuntimeDefault" => profile(ProfileType::RuntimeDefault, String::new()),
+        "Localhost" => profile(
+            ProfileType::Localhost,
+            wanted.localhost_profile.clone().unwrap_or_default(),
+        ),
+        _ => profile(ProfileType::Unconfined, String::new()),
+    }
 }
 
 fn groups(pod: &PodSecurityContext) -> Vec<i64> {

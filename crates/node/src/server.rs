@@ -36,6 +36,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 struct Kubelet {
     node: Arc<Node>,
     registry: Registry,
+    shutdown: CancellationToken,
 }
 
 type Answer = Result<Response, Refusal>;
@@ -62,7 +63,11 @@ impl IntoResponse for Refusal {
 /// Serves until shutdown.
 pub(crate) async fn serve(node: Arc<Node>, registry: Registry, listener: TcpListener, shutdown: CancellationToken) {
     let acceptor = TlsAcceptor::from(node.config.tls.clone());
-    let app = router(Kubelet { node, registry });
+    let app = router(Kubelet {
+        node,
+        registry,
+        shutdown: shutdown.clone(),
+    });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -245,12 +250,13 @@ async fn join(
         .map_err(|refused| refuse(refused.status_code().as_u16(), refused.to_string()))?;
     let opened = streaming::open(&kubelet.node, kind, &running.container.id, &query, streams).await;
     let client = opened.map_err(|(code, why)| refuse(code, why))?;
-    // The session lives as long as its two connections.
-    tokio::spawn(async move {
+    // The session lives as long as its two connections, but not longer than the agent.
+    let session = async move {
         match pending.session().await {
             Ok(server) => remotecommand::pipe(server, client).await,
             Err(error) => tracing::debug!(%error, "a session did not begin"),
         }
-    });
+    };
+    tokio::spawn(kubelet.shutdown.run_until_cancelled_owned(session));
     Ok(response.map(|()| Body::empty()))
 }

@@ -10,7 +10,7 @@ mod authority;
 #[path = "support/containerd.rs"]
 mod containerd;
 
-use api::k8s::api::core::v1::{ConfigMap, Event, Node, Pod};
+use api::k8s::api::core::v1::{ConfigMap, Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use apiserver::{ApiServer, Config as ApiConfig, User};
 use containerd::Containerd;
 use futures::StreamExt;
@@ -20,6 +20,7 @@ use kube::runtime::watcher::{self, watcher};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::memory::MemoryStore;
@@ -75,6 +76,49 @@ impl Cluster {
     async fn create(&self, pod: Value) {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    /// Makes a claim and its volume here, as the claims controller would.
+    async fn bind_claim(&self, claim: &str, volume: &str, dir: &Path) -> Api<PersistentVolume> {
+        let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(self.client.clone());
+        let object = json!({
+            "metadata": {"name": claim},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": "standard", "volumeName": volume,
+                "resources": {"requests": {"storage": "1Mi"}},
+            },
+        });
+        let made = claims
+            .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+            .await
+            .unwrap();
+        let terms = json!([{"matchExpressions": [
+            {"key": "kubernetes.io/hostname", "operator": "In", "values": ["dev"]},
+        ]}]);
+        let object = json!({
+            "metadata": {
+                "name": volume, "finalizers": ["steadfast.io/local-volume"],
+                "annotations": {"pv.kubernetes.io/provisioned-by": "steadfast.io/local"},
+            },
+            "spec": {
+                "capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "standard",
+                "persistentVolumeReclaimPolicy": "Delete",
+                "hostPath": {"path": dir, "type": "DirectoryOrCreate"},
+                "claimRef": {"namespace": "default", "name": claim, "uid": made.metadata.uid},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+            },
+        });
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        volumes
+            .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+            .await
+            .unwrap();
+        let bound = json!({"status": {"phase": "Bound"}});
+        claims
+            .patch_status(claim, &PatchParams::default(), &Patch::Merge(bound))
+            .await
+            .unwrap();
+        volumes
     }
 
     /// Waits until the pod is as wanted.
@@ -213,6 +257,68 @@ async fn a_pod_outlives_the_agent_and_ends_in_order() {
     cluster.until_gone("web-0").await;
     assert!(!cluster.config.root_dir.join("pods").join(&uid).exists());
     assert_eq!(cluster.runtime.containers(), "");
+    agent.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_given_to_the_group_and_reclaimed_after_the_last_container() {
+    let Some(cluster) = Cluster::new().await else { return };
+    let agent = cluster.run_node();
+    let mut main = script("trap '' TERM; id; echo $(cat /secret/p); echo data > /data/sub/f; while true; do sleep 0.1; done");
+    main["volumeMounts"] = json!([
+        {"name": "data", "mountPath": "/data/sub", "subPath": "a/b"},
+        {"name": "secret", "mountPath": "/secret", "readOnly": true},
+    ]);
+    main["readinessProbe"] = json!({"exec": {"command": ["/bin/sh", "-c", "test -s /data/sub/f"]}, "periodSeconds": 1});
+    let mut db = pod("db-0", main);
+    db["spec"]["securityContext"] = json!({"runAsUser": 1000, "fsGroup": 2000});
+    db["spec"]["volumes"] = json!([
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "secret", "secret": {"secretName": "secret", "defaultMode": 0o440}},
+    ]);
+    let secret = json!({"metadata": {"name": "secret"}, "stringData": {"p": "word"}});
+    let secrets: Api<Secret> = Api::default_namespaced(cluster.client.clone());
+    secrets
+        .create(&PostParams::default(), &serde_json::from_value(secret).unwrap())
+        .await
+        .unwrap();
+    cluster.create(db).await;
+    let dir = cluster.runtime.dir().join("volumes/pv-1");
+    let volumes = cluster.bind_claim("data", "pv-1", &dir).await;
+    let running = cluster.until("db-0", "ready", is_ready).await;
+    let log = cluster.pods().logs("db-0", &LogParams::default()).await.unwrap();
+    assert!(
+        log.contains("uid=1000") && log.contains("2000") && log.contains("word"),
+        "{log}"
+    );
+    assert_eq!(std::fs::read_to_string(dir.join("a/b/f")).unwrap(), "data\n");
+
+    // Deleted by force: the API has forgotten the pod, its container still lives for its grace.
+    cluster
+        .pods()
+        .delete("db-0", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    let released = json!({"status": {"phase": "Released"}});
+    volumes
+        .patch_status("pv-1", &PatchParams::default(), &Patch::Merge(released))
+        .await
+        .unwrap();
+    let uid = running.metadata.uid.unwrap();
+    let wait = async {
+        while volumes.get_opt("pv-1").await.unwrap().is_some() {
+            assert!(
+                cluster.runtime.running() == 0 || dir.exists(),
+                "the volume went before its container"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("the volume is reclaimed");
+    assert!(!dir.exists() && dir.parent().unwrap().exists());
+    assert!(!cluster.config.root_dir.join("pods").join(uid).exists());
     agent.abort();
 }
 

@@ -38,7 +38,7 @@ fn bind_part(volume: &Path, relative: &Path, target: &Path) -> io::Result<()> {
         }
         other => other?,
     };
-    let source = PathBuf::from(format!("/proc/self/fd/{}", part.as_raw_fd()));
+    let source = through(&part);
     if fs::metadata(&source)?.is_dir() {
         fs::create_dir_all(target)?;
     } else {
@@ -70,22 +70,31 @@ fn open_in(root: &OwnedFd, relative: &Path) -> io::Result<OwnedFd> {
     Ok(openat2(root, relative, how)?)
 }
 
+/// Makes what is missing with the mode of the volume itself, so that whoever may write there may write here.
 fn make_dirs(root: &OwnedFd, relative: &Path) -> io::Result<()> {
+    let mode = fs::metadata(through(root))?.permissions();
     let mut made = PathBuf::new();
     for component in relative.components() {
         let parent = open_in(root, &made)?;
+        made.push(component);
         match mkdirat(&parent, component.as_os_str(), Mode::from_bits_truncate(0o750)) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Ok(()) => fs::set_permissions(through(&open_in(root, &made)?), mode.clone())?,
+            Err(nix::errno::Errno::EEXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
-        made.push(component);
     }
     Ok(())
+}
+
+/// A path to what is open, whatever its name is by now.
+fn through(open: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn links_do_not_lead_out_of_the_volume() {
@@ -104,8 +113,12 @@ mod tests {
         // "/" is the volume itself for this lookup.
         bind(&volume, "out", &target).unwrap();
         assert!(target.join("real/f").exists());
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o2775)).unwrap();
         bind(&volume, "new/deep", &target).unwrap();
-        assert!(volume.join("new/deep").is_dir());
+        assert_eq!(
+            fs::metadata(volume.join("new/deep")).unwrap().permissions().mode() & 0o7777,
+            0o2775
+        );
         assert!(bind(&volume, "../x", &target).is_err());
         mounts::unmount_below(&target).unwrap();
     }
