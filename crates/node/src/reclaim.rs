@@ -86,6 +86,8 @@ fn reclaimable(volume: &PersistentVolume, node_labels: &BTreeMap<String, String>
     let ours = volume.annotations().get(PROVISIONED_BY).map(String::as_str) == Some(LOCAL_PROVISIONER);
     let delete = spec.persistent_volume_reclaim_policy.as_deref() == Some("Delete");
     let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
+    let ours_is_done =
+        volume.metadata.deletion_timestamp.is_some() && !volume.finalizers().iter().any(|f| f == FINALIZER);
     // Affinity is needed here: without it the volume is nobody's in particular.
     let here = spec.node_affinity.is_some() && is_reachable(volume, node_labels);
     let local = spec
@@ -94,7 +96,7 @@ fn reclaimable(volume: &PersistentVolume, node_labels: &BTreeMap<String, String>
         .map(|s| &s.path)
         .or(spec.local.as_ref().map(|s| &s.path))?;
     let dir = PathBuf::from(local);
-    (ours && delete && phase == Some("Released") && here && is_named(&dir, name)).then_some(dir)
+    (ours && delete && phase == Some("Released") && !ours_is_done && here && is_named(&dir, name)).then_some(dir)
 }
 
 /// Whether a path is absolute, plain, below some directory, and its last element is the volume's name.

@@ -14,6 +14,7 @@ use api::k8s::api::core::v1::{ConfigMap, Event, Node, PersistentVolume, Persiste
 use apiserver::{ApiServer, Config as ApiConfig, User};
 use containerd::Containerd;
 use futures::StreamExt;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
@@ -37,6 +38,13 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Option<Self> {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        // The first test to come sets it for all.
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init()
+            .ok();
         let runtime = Containerd::start()?;
         let authority = authority::Authority::new().unwrap();
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -264,7 +272,8 @@ async fn a_pod_outlives_the_agent_and_ends_in_order() {
 async fn volumes_are_given_to_the_group_and_reclaimed_after_the_last_container() {
     let Some(cluster) = Cluster::new().await else { return };
     let agent = cluster.run_node();
-    let mut main = script("trap '' TERM; id; echo $(cat /secret/p); echo data > /data/sub/f; while true; do sleep 0.1; done");
+    let mut main =
+        script("trap '' TERM; id; echo $(cat /secret/p); echo data > /data/sub/f; while true; do sleep 0.1; done");
     main["volumeMounts"] = json!([
         {"name": "data", "mountPath": "/data/sub", "subPath": "a/b"},
         {"name": "secret", "mountPath": "/secret", "readOnly": true},
@@ -306,7 +315,9 @@ async fn volumes_are_given_to_the_group_and_reclaimed_after_the_last_container()
         .unwrap();
     let uid = running.metadata.uid.unwrap();
     let wait = async {
-        while volumes.get_opt("pv-1").await.unwrap().is_some() {
+        // Other finalizers are other controllers'.
+        let held = |v: &PersistentVolume| v.finalizers().iter().any(|f| f == "steadfast.io/local-volume");
+        while volumes.get_opt("pv-1").await.unwrap().is_some_and(|v| held(&v)) {
             assert!(
                 cluster.runtime.running() == 0 || dir.exists(),
                 "the volume went before its container"
