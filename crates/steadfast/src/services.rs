@@ -54,7 +54,10 @@ impl Services {
             "controllers",
             controllers::run(
                 component("system:kube-controller-manager"),
-                controllers::Config::default(),
+                controllers::Config {
+                    root_ca: Some(authority.certificate_pem.clone()),
+                    ..controllers::Config::default()
+                },
                 shutdown.clone(),
             ),
         ));
