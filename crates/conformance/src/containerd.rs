@@ -12,6 +12,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Containerd {
     dir: PathBuf,
+    bridge: String,
     process: Process,
 }
 
@@ -35,6 +36,7 @@ impl Containerd {
             .stderr(log);
         let this = Self {
             dir: dir.to_owned(),
+            bridge: bridge.to_owned(),
             process: Process::start(&mut command)?,
         };
         let socket = this.socket();
@@ -107,6 +109,11 @@ impl Drop for Containerd {
         }
         if self.process.signal("TERM").is_ok() && self.process.wait(Duration::from_secs(10)).is_err() {
             eprintln!("containerd did not end by itself");
+        }
+        // The plug-in never removes its bridge; left behind, it would take the packets for a later pod network.
+        match Command::new("ip").args(["link", "delete", &self.bridge]).output() {
+            Ok(_) => {}
+            Err(error) => eprintln!("the bridge {} is left behind: {error}", self.bridge),
         }
     }
 }

@@ -241,8 +241,7 @@ fn explain(kubectl: &Kubectl, head: &str) -> anyhow::Result<()> {
 }
 
 fn server_side_apply(kubectl: &Kubectl) -> anyhow::Result<()> {
-    let map =
-        |value: &str| format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: ssa}}, data: {{k: {value}}}}}");
+    let map = |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ssa}}\ndata: {{k: {value}}}\n");
     kubectl.run_with("apply --server-side --field-manager=anna -f -", &map("a"))?;
     let said = kubectl.refused("apply --server-side --field-manager=bert -f -", &map("b"))?;
     ensure!(

@@ -91,6 +91,12 @@ impl Cidr {
         Ipv4Addr::from_bits(self.base.to_bits() + n)
     }
 
+    /// Whether an address lies in the range.
+    pub(crate) fn contains(&self, address: Ipv4Addr) -> bool {
+        let shift = 32 - u32::from(self.prefix);
+        self.base.to_bits() >> shift == address.to_bits() >> shift
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
         let shift = 32 - u32::from(self.prefix.min(other.prefix));
         self.base.to_bits() >> shift == other.base.to_bits() >> shift
@@ -397,6 +403,13 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("overlap"), "{error}");
+    }
+
+    #[test]
+    fn a_range_contains_its_own_addresses_only() {
+        let range = Cidr::parse("10.244.0.0/16").unwrap();
+        let inside = |text: &str| range.contains(text.parse().unwrap());
+        assert!(inside("10.244.0.0") && inside("10.244.255.255") && !inside("10.245.0.0") && !inside("10.243.255.255"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod scene;
 mod screen;
 
 pub(crate) use scene::{Scene, is_ready};
-pub(crate) use screen::Screen;
+pub(crate) use screen::{Screen, tell};
 
 use anyhow::{Context, bail};
 use api::k8s::api::apps::v1::{ControllerRevision, StatefulSet};

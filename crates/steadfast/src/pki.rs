@@ -61,6 +61,22 @@ impl Authority {
         })
     }
 
+    /// A CA that is never written down: for parts of this process that only talk to each other.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub(crate) fn ephemeral() -> anyhow::Result<Self> {
+        let key = KeyPair::generate()?;
+        let certificate = ca_params().self_signed(&key)?;
+        let certificate_der = certificate.der().clone();
+        let issuer = Issuer::from_ca_cert_der(&certificate_der, key)?;
+        Ok(Self {
+            issuer,
+            certificate_pem: certificate.pem(),
+            certificate_der,
+        })
+    }
+
     /// A certificate for `user` in `groups`, to show to the API server or a kubelet.
     ///
     /// # Errors

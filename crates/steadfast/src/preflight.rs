@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Runtime};
 use anyhow::bail;
+use nix::ifaddrs::InterfaceAddress;
 use std::path::Path;
 
 /// Fails with everything that this machine lacks for `config`.
@@ -27,6 +28,7 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
         }
     } else {
         lacks.extend(kernel_lacks());
+        lacks.extend(taken(config, &runtime_bridge(config)?, nix::ifaddrs::getifaddrs()?));
     }
     if !lacks.is_empty() {
         bail!("this machine cannot run pods:\n  {}", lacks.join("\n  "));
@@ -49,4 +51,28 @@ fn kernel_lacks() -> Vec<String> {
         lacks.push("no control groups at /sys/fs/cgroup: mount cgroup2 there (or the v1 controllers)".to_owned());
     }
     lacks
+}
+
+fn runtime_bridge(config: &Config) -> anyhow::Result<String> {
+    Ok(crate::services::runtime_config(config)?.bridge)
+}
+
+/// Devices other than our own bridge that have an address of the pods' range: they would take packets meant for pods.
+fn taken(config: &Config, bridge: &str, devices: impl Iterator<Item = InterfaceAddress>) -> Vec<String> {
+    let others = devices.filter(|device| device.interface_name != bridge);
+    let addressed = others.filter_map(|device| {
+        let address = device.address?.as_sockaddr_in()?.ip();
+        config
+            .pod_cidr
+            .contains(address)
+            .then_some((device.interface_name, address))
+    });
+    addressed
+        .map(|(name, address)| {
+            format!(
+                "the device {name} has the address {address} of the pods' range {}: choose another --pod-cidr, or remove it (ip link delete {name})",
+                config.pod_cidr
+            )
+        })
+        .collect()
 }

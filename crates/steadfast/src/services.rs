@@ -47,7 +47,10 @@ impl Services {
         let authority = Authority::open(&config.data_dir.join("pki"))?;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let router = start_api(config, &authority, listener, &mut tasks, &shutdown).await?;
+        // Whoever may call the node agent may run commands in every pod, so no certificate of the cluster's CA, which
+        // may be given to users, is good for that: only the API server of this very process.
+        let kubelet_authority = Authority::ephemeral()?;
+        let router = start_api(config, &authority, &kubelet_authority, listener, &mut tasks, &shutdown).await?;
         let client = |user: User| Client::new(apiserver::in_process(router.clone(), user), "default");
         let component = |name: &str| client(User::new(name, ["system:masters", "system:authenticated"]));
         tasks.spawn(named(
@@ -68,7 +71,7 @@ impl Services {
         if !config.no_node {
             let node_user = format!("system:node:{}", config.node_name);
             let node_client = client(User::new(node_user, ["system:nodes", "system:authenticated"]));
-            start_node(config, &authority, node_client, &mut tasks, &shutdown)?;
+            start_node(config, &kubelet_authority, node_client, &mut tasks, &shutdown)?;
             let dns = dns::Config {
                 listen: vec![SocketAddr::new(config.cluster_dns(), 53)],
                 cluster_domain: config.cluster_domain.clone(),
@@ -118,6 +121,7 @@ async fn named(name: &'static str, work: impl Future<Output = anyhow::Result<()>
 async fn start_api(
     config: &Config,
     authority: &Authority,
+    kubelet_authority: &Authority,
     listener: TcpListener,
     tasks: &mut JoinSet<Outcome>,
     shutdown: &CancellationToken,
@@ -126,7 +130,7 @@ async fn start_api(
     let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir))
         .await?
         .context("cannot open the store")?;
-    let kubelet_client = authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
+    let kubelet_client = kubelet_authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
     let server = ApiServer::new(
         Arc::new(store),
         apiserver::Config {
@@ -134,7 +138,7 @@ async fn start_api(
             dns_ip: config.service_cidr.nth(10),
             advertise: config.listen,
             volumes_path: config.data_dir.join("volumes").display().to_string(),
-            kubelet_client: Some(authority.client_tls(&kubelet_client)?),
+            kubelet_client: Some(kubelet_authority.client_tls(&kubelet_client)?),
             git_version: version(),
             ..apiserver::Config::default()
         },

@@ -2,7 +2,7 @@
 
 use crate::args::UpArgs;
 use crate::config::Config;
-use crate::live::Live;
+use crate::live::{Live, tell};
 use crate::manifests::{self, Applied};
 use crate::services::{self, Services};
 use crate::{daemon, kubeconfig, preflight};
@@ -53,8 +53,11 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         &services.admin,
     )?;
     // Whoever starts us waits for this line.
-    println!("ready in {:.2} s", started.elapsed().as_secs_f32());
-    println!("  export KUBECONFIG={}", config.write_kubeconfig.display());
+    tell(format_args!("ready in {:.2} s\n", started.elapsed().as_secs_f32()));
+    tell(format_args!(
+        "  export KUBECONFIG={}\n",
+        config.write_kubeconfig.display()
+    ));
     let client = services.client.clone();
     let outcome = tokio::select! {
         outcome = attend(&client, &config, &manifests) => outcome,
@@ -69,10 +72,12 @@ async fn attend(client: &Client, config: &Config, manifests: &[manifests::Manife
     if !manifests.is_empty() {
         let applied = manifests::apply(client, manifests).await?;
         for object in &applied {
-            println!("applied {}", object.title);
+            tell(format_args!("applied {}\n", object.title));
         }
         show(client, config, &applied).await?;
-        println!("\nThe daemon goes on in this terminal; Ctrl-C stops it, the containers stay.");
+        tell(format_args!(
+            "\nThe daemon goes on in this terminal; Ctrl-C stops it, the containers stay.\n"
+        ));
     }
     std::future::pending().await
 }
@@ -95,7 +100,7 @@ async fn show(client: &Client, config: &Config, applied: &[Applied]) -> anyhow::
             .await;
         match done {
             Ok(()) => live.screen.leave_block(),
-            Err(error) => println!("{error:#}"),
+            Err(error) => tell(format_args!("{error:#}\n")),
         }
     }
     Ok(())
@@ -108,7 +113,10 @@ async fn stop(
     outcome: anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     if outcome.is_ok() {
-        println!("\nstopping{}", if no_node { "" } else { "; containers go on" });
+        tell(format_args!(
+            "\nstopping{}\n",
+            if no_node { "" } else { "; containers go on" }
+        ));
     }
     tokio::select! {
         ended = tokio::time::timeout(GRACE, services.stop()) => match ended {

@@ -64,26 +64,31 @@ impl Screen {
 
     fn erase(&self, count: usize) {
         if self.is_terminal && count > 0 {
-            print!("\x1b[{count}A\x1b[J");
+            tell(format_args!("\x1b[{count}A\x1b[J"));
         }
     }
 
     fn draw(&mut self, lines: &[String], block: &[String]) {
         self.erase(self.block.len());
         for line in lines {
-            println!("{line}");
+            tell(format_args!("{line}\n"));
         }
         self.block.clear();
         if self.is_terminal {
             let width = terminal_width();
             for line in block {
-                println!("{}", clip(line, width));
+                tell(format_args!("{}\n", clip(line, width)));
             }
             self.block = block.to_vec();
         }
-        // A closed pipe behind us is no reason to stop what is being watched.
-        drop(std::io::stdout().flush());
+        tell(format_args!(""));
     }
+}
+
+/// Writes to standard output. A closed pipe behind us is no reason to stop what is being watched, let alone a daemon.
+pub(crate) fn tell(text: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout();
+    out.write_fmt(text).and_then(|()| out.flush()).ok();
 }
 
 fn terminal_width() -> usize {
