@@ -15,7 +15,10 @@ impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotAUnixSocket(endpoint) => {
-                write!(f, "runtime endpoint {endpoint:?} is not of the form unix:///path/to.sock")
+                write!(
+                    f,
+                    "runtime endpoint {endpoint:?} is not of the form unix:///path/to.sock"
+                )
             }
         }
     }
