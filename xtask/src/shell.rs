@@ -62,6 +62,12 @@ pub(crate) fn has_program(name: &str) -> bool {
 /// The command `cargo` of the toolchain that runs us, in the workspace's root.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // `cargo run` tells us about the package xtask; build scripts that look at these would run again each time.
+    let about_us =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO";
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_us)) {
+        command.env_remove(name);
+    }
     command.current_dir(root());
     command
 }

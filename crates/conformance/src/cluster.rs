@@ -71,14 +71,23 @@ pub fn image(name: &str) -> PathBuf {
     path
 }
 
+/// The right to use what the machine has only once: the bridge, the pods' addresses, the DNS server's address.
+///
+/// # Errors
+/// When the lock file cannot be made.
+pub fn lock_machine() -> anyhow::Result<File> {
+    let lock = File::create("/tmp/steadfast-conformance.lock")?;
+    lock.lock()?;
+    Ok(lock)
+}
+
 impl Cluster {
     /// Starts Steadfast on a new data directory and loads the images that most tests need.
     ///
     /// # Errors
     /// When it does not become ready.
     pub fn start(runtime: Runtime) -> anyhow::Result<Self> {
-        let lock = File::create("/tmp/steadfast-conformance.lock")?;
-        lock.lock()?;
+        let lock = lock_machine()?;
         // A short path: unix socket paths are limited to 107 bytes.
         let dir = tempfile::Builder::new().prefix("sf-").tempdir_in("/var/tmp")?;
         let mut this = Self {

@@ -1,7 +1,7 @@
 //! What somebody meets first: help, configuration, and errors that say what to do next.
 
 use anyhow::ensure;
-use conformance::cluster::{Cluster, Runtime, binary};
+use conformance::cluster::{Cluster, Runtime, binary, lock_machine};
 use conformance::kubectl::PATIENCE;
 use conformance::process::{Process, within};
 use serde_json::Value;
@@ -73,6 +73,28 @@ fn a_port_in_use_is_said_so() {
         !output.status.success() && said.contains("listens on") && said.contains("--listen"),
         "{said}"
     );
+}
+
+#[test]
+fn a_device_with_an_address_of_the_pods_is_named() {
+    let _machine = lock_machine().unwrap();
+    let ip = |line: &str| Command::new("ip").args(line.split(' ')).status().unwrap().success();
+    assert!(ip("link add sftest0 type bridge") && ip("address add 10.244.9.1/24 dev sftest0"));
+    let dir = tempfile::tempdir().unwrap();
+    let output = steadfast(&[
+        "up",
+        "--data-dir",
+        dir.path().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    assert!(ip("link delete sftest0"));
+    let said = stderr(&output);
+    assert!(
+        !output.status.success() && said.contains("sftest0 has the address 10.244.9.1"),
+        "{said}"
+    );
+    assert!(said.contains("--pod-cidr"), "{said}");
 }
 
 #[test]
