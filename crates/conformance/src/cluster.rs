@@ -3,13 +3,13 @@
 use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
 use crate::process::{Process, within};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Address of the DNS server with the default Service range.
@@ -224,6 +224,22 @@ impl Cluster {
     /// The machine's kubectl against this cluster.
     pub fn kubectl(&self) -> Kubectl {
         Kubectl::new("kubectl", &self.kubeconfig())
+    }
+
+    /// `dig` until the answers, sorted, please `expected`: a name follows its pod within moments, not at once.
+    ///
+    /// # Errors
+    /// When they do not within some seconds, with what they were.
+    pub fn dig_until(&self, name: &str, kind: &str, expected: impl Fn(&[String]) -> bool) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let found = self.dig(name, kind)?;
+            if expected(&found) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{name} {kind} gives {found:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// `dig` against the cluster's DNS server, one answer a line.

@@ -188,28 +188,24 @@ fn names_resolve(cluster: &Cluster, names: &[&str]) -> anyhow::Result<()> {
     let mut all: Vec<String> = addresses.values().cloned().collect();
     all.sort();
     for name in names {
-        let found = cluster.dig(&format!("{name}.{DOMAIN}"), "A")?;
-        ensure!(
-            found == [addresses[*name].clone()],
-            "{name} resolves to {found:?}, has {}",
-            addresses[*name]
-        );
+        cluster.dig_until(&format!("{name}.{DOMAIN}"), "A", |found| {
+            found == [addresses[*name].clone()]
+        })?;
         let inside = kubectl.shell(names[0], &format!("nslookup {name}.{DOMAIN}"))?;
         ensure!(inside.contains(&addresses[*name]), "inside {}: {inside}", names[0]);
     }
-    let found = cluster.dig(DOMAIN, "A")?;
-    ensure!(found == all, "the Service resolves to {found:?}, not {all:?}");
+    cluster.dig_until(DOMAIN, "A", |found| found == all)?;
     let resolver = kubectl.shell(names[0], "cat /etc/resolv.conf")?;
     ensure!(resolver.contains("nameserver 10.96.0.10"), "{resolver}");
     ensure!(
         resolver.contains("search default.svc.cluster.local svc.cluster.local cluster.local"),
         "{resolver}"
     );
-    let targets = cluster.dig(&format!("_web._tcp.{DOMAIN}"), "SRV")?;
-    for name in names {
-        let end = format!("80 {name}.{DOMAIN}.");
-        ensure!(targets.iter().any(|t| t.ends_with(&end)), "SRV gives {targets:?}");
-    }
+    cluster.dig_until(&format!("_web._tcp.{DOMAIN}"), "SRV", |targets| {
+        names
+            .iter()
+            .all(|name| targets.iter().any(|t| t.ends_with(&format!("80 {name}.{DOMAIN}."))))
+    })?;
     let nothing = cluster.dig(&format!("web-9.{DOMAIN}"), "A")?;
     ensure!(nothing.is_empty(), "web-9 resolves to {nothing:?}");
     Ok(())

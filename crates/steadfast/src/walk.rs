@@ -14,12 +14,16 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long any single step may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a name may take to follow its pod.
+const NAME_LIMIT: Duration = Duration::from_secs(5);
 
 const NAMESPACE: &str = "default";
 const PODS: [&str; 2] = ["web-0", "web-1"];
@@ -118,23 +122,15 @@ impl Walk {
         let service = format!("nginx.{NAMESPACE}.svc.cluster.local");
         for (pod, address) in addresses {
             let name = format!("{pod}.{service}");
-            let found = probe::resolve(self.dns, &name).await?;
-            ensure!(found == [*address], "{name} gives {found:?}, not {address}");
-            self.screen().check(&format!("{name} → {address}"));
+            settles(&name, &vec![*address], async || probe::resolve(self.dns, &name).await).await?;
+            self.live.screen.check(&format!("{name} → {address}"));
         }
-        let (mut found, mut all) = (
-            probe::resolve(self.dns, &service).await?,
-            addresses.values().copied().collect::<Vec<_>>(),
-        );
-        found.sort();
+        let mut all: Vec<IpAddr> = addresses.values().copied().collect();
         all.sort();
-        ensure!(found == all, "{service} gives {found:?}, not {all:?}");
-        let targets = probe::service_targets(self.dns, &format!("_http._tcp.{service}")).await?;
-        let expected: Vec<String> = PODS.iter().map(|pod| format!("{pod}.{service}.:80")).collect();
-        ensure!(
-            targets == expected,
-            "SRV of _http._tcp.{service} gives {targets:?}, not {expected:?}"
-        );
+        settles(&service, &all, async || probe::resolve(self.dns, &service).await).await?;
+        let srv = format!("_http._tcp.{service}");
+        let targets: Vec<String> = PODS.iter().map(|pod| format!("{pod}.{service}.:80")).collect();
+        settles(&srv, &targets, async || probe::service_targets(self.dns, &srv).await).await?;
         self.screen()
             .check("the Service's name gives both addresses, SRV both names");
         Ok(())
@@ -215,6 +211,23 @@ impl Walk {
             .during(work)
             .await
             .with_context(|| format!("in {pod}: {script}"))
+    }
+}
+
+/// Looks until what is found is as expected: a name follows its pod within moments, not at once.
+async fn settles<T: PartialEq + Debug>(
+    what: &str,
+    expected: &T,
+    look: impl AsyncFn() -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + NAME_LIMIT;
+    loop {
+        let found = look().await?;
+        if found == *expected {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{what} gives {found:?}, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

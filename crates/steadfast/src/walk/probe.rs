@@ -15,25 +15,27 @@ use tokio::time::timeout;
 /// How long a server may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The addresses of `name`, as the server at `dns` knows them.
+/// The addresses of `name`, as the server at `dns` knows them, sorted; none if there is no such name.
 ///
 /// # Errors
-/// When the server does not answer or says that there is no such name.
+/// When the server does not answer.
 pub(super) async fn resolve(dns: IpAddr, name: &str) -> anyhow::Result<Vec<IpAddr>> {
     let answers = query(dns, name, RecordType::A).await?;
-    Ok(answers
+    let mut addresses: Vec<IpAddr> = answers
         .into_iter()
         .filter_map(|data| match data {
             RData::A(address) => Some(IpAddr::V4(address.0)),
             _ => None,
         })
-        .collect())
+        .collect();
+    addresses.sort();
+    Ok(addresses)
 }
 
 /// The targets of a SRV name as `name:port`, sorted.
 ///
 /// # Errors
-/// When the server does not answer or says that there is no such name.
+/// When the server does not answer.
 pub(super) async fn service_targets(dns: IpAddr, name: &str) -> anyhow::Result<Vec<String>> {
     let answers = query(dns, name, RecordType::SRV).await?;
     let mut targets: Vec<String> = answers
