@@ -125,7 +125,7 @@ fn walk(options: &Options, images: &Path) -> anyhow::Result<()> {
     if walked.is_ok() && !options.once {
         invite(&kubeconfig, &steadfast);
         // Ctrl-C reaches the daemon too: it is in our process group.
-        daemon.wait(Duration::MAX)?;
+        daemon.wait_for_ever()?;
         return Ok(());
     }
     if walked.is_err() {

@@ -59,6 +59,16 @@ impl Containerd {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Ends containerd and removes everything it kept.
+    ///
+    /// # Errors
+    /// When its files cannot be removed.
+    pub fn remove(self) -> anyhow::Result<()> {
+        let dir = self.dir.clone();
+        drop(self);
+        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+    }
+
     /// The id of the daemon's process.
     pub fn pid(&self) -> u32 {
         self.process.pid()

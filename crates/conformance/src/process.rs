@@ -56,6 +56,14 @@ impl Process {
         Ok(())
     }
 
+    /// Waits for the process to end, however long that takes.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn wait_for_ever(&mut self) -> anyhow::Result<ExitStatus> {
+        self.child.wait().context("wait")
+    }
+
     /// Waits for the process to end.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use cri::v1::VersionRequest;
 use cri::v1::runtime_service_client::RuntimeServiceClient;
 use std::io::{BufRead, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -98,6 +99,12 @@ async fn remove_containers(config: &Config) -> anyhow::Result<()> {
     }
     if !nix::unistd::geteuid().is_root() {
         bail!("removing containers needs root: use sudo");
+    }
+    if let Runtime::Endpoint(endpoint) = &config.runtime
+        && !Path::new(endpoint.trim_start_matches("unix://")).exists()
+    {
+        println!("The container runtime at {endpoint} is gone; whatever it still runs is left to it.");
+        return Ok(());
     }
     let shutdown = CancellationToken::new();
     let serving = match config.runtime {
