@@ -77,15 +77,15 @@ impl Authority {
         })
     }
 
-    /// A certificate for `user` in `groups`, to show to the API server or a kubelet.
+    /// A certificate for `user` in `group`, to show to the API server or a kubelet.
+    ///
+    /// One group only: rcgen keeps a single organization in a name.
     ///
     /// # Errors
     /// When signing fails.
-    pub(crate) fn client(&self, user: &str, groups: &[&str]) -> anyhow::Result<Leaf> {
+    pub(crate) fn client(&self, user: &str, group: &str) -> anyhow::Result<Leaf> {
         let mut params = leaf_params(user);
-        for group in groups {
-            params.distinguished_name.push(DnType::OrganizationName, *group);
-        }
+        params.distinguished_name.push(DnType::OrganizationName, group);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&params)
     }
@@ -234,11 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn a_client_certificate_carries_user_and_groups() {
+    fn a_client_certificate_carries_user_and_group() {
         let dir = tempfile::tempdir().unwrap();
         let leaf = Authority::open(dir.path())
             .unwrap()
-            .client("anna", &["system:masters", "b"])
+            .client("anna", "system:masters")
             .unwrap();
         let (_, certificate) = x509_parser::parse_x509_certificate(&leaf.certificate_der).unwrap();
         let groups: Vec<_> = certificate
@@ -253,7 +253,7 @@ mod tests {
             .unwrap()
             .as_str()
             .unwrap();
-        assert_eq!((user, groups), ("anna", vec!["system:masters", "b"]));
+        assert_eq!((user, groups), ("anna", vec!["system:masters"]));
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         let server = ca
             .server("kube-apiserver", &["127.0.0.1".into(), "localhost".into()])
             .unwrap();
-        let client = ca.client("anna", &[]).unwrap();
+        let client = ca.client("anna", "people").unwrap();
         let (server, client) = (ca.server_tls(&server, true).unwrap(), ca.client_tls(&client).unwrap());
         let mut client = rustls::ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap();
         let mut server = rustls::ServerConnection::new(server).unwrap();

@@ -80,7 +80,7 @@ impl Services {
             };
             tasks.spawn(named("dns", dns::run(component("system:dns"), dns, shutdown.clone())));
         }
-        let admin = authority.client("steadfast-admin", &["system:masters"])?;
+        let admin = authority.client("steadfast-admin", "system:masters")?;
         Ok(Self {
             authority,
             admin,
@@ -130,7 +130,7 @@ async fn start_api(
     let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir))
         .await?
         .context("cannot open the store")?;
-    let kubelet_client = kubelet_authority.client("kube-apiserver-kubelet-client", &["system:masters"])?;
+    let kubelet_client = kubelet_authority.client("kube-apiserver-kubelet-client", "system:masters")?;
     let server = ApiServer::new(
         Arc::new(store),
         apiserver::Config {
