@@ -46,13 +46,9 @@ pub fn prepare_create(kind: &Kind, object: &mut Value) {
     if kind.has_generation {
         object["metadata"]["generation"] = json!(1);
     }
-    match (kind.group, kind.kind) {
-        ("", "Namespace") => {
-            object["spec"]["finalizers"] = json!(["kubernetes"]);
-            name_label(object);
-        }
-        ("", "Pod") => pod::admit(object),
-        _ => {}
+    if kind.group.is_empty() && kind.kind == "Namespace" {
+        object["spec"]["finalizers"] = json!(["kubernetes"]);
+        name_label(object);
     }
 }
 
@@ -96,14 +92,6 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
             let finalizers = old["spec"]["finalizers"].clone();
             new["spec"]["finalizers"] = finalizers;
             name_label(new);
-        }
-        ("", "Pod") => {
-            for field in ["priority", "preemptionPolicy"] {
-                if new["spec"][field].is_null() {
-                    take_field(&mut new["spec"], &old["spec"], field);
-                }
-            }
-            pod::admit(new);
         }
         ("", "Service") => service::keep_allocated(new, old),
         ("", "Secret") if new["type"].as_str().unwrap_or_default().is_empty() => take_field(new, old, "type"),

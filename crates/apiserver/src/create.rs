@@ -1,10 +1,11 @@
 //! Creating objects: what the server adds, what it checks, and the one transaction that stores them.
 
-use crate::admission;
+use crate::admission::{self, Operation, Review};
 use crate::body;
 use crate::call::Call;
 use crate::clock;
 use crate::commit::{Change, Committed};
+use crate::metadata;
 use crate::names;
 use crate::respond;
 use crate::server::Server;
@@ -63,7 +64,10 @@ pub(crate) async fn insert(
         remove(&mut object["metadata"], "managedFields");
         apply::track_update(kind, None, &mut object, &call.writer(&manager, &time));
     }
-    admission::complete(server, kind, &mut object).await?;
+    let mut review = Review::new(server, call, Operation::Create, None);
+    admission::mutate(&mut review, &mut object).await?;
+    let advice = review.warnings;
+    call.warn(advice);
     strategy::prepare_create(kind, &mut object);
     let warnings = validation::warnings(kind, &object, None);
     call.warn(warnings);
@@ -80,7 +84,7 @@ fn ready_metadata(call: &mut Call, object: &mut Value) -> Outcome<()> {
         let message = "resourceVersion should not be set on objects to be created";
         return Err(status(500, "", message, Value::Null));
     }
-    admission::settle_namespace(call, object)?;
+    metadata::settle_namespace(call, object)?;
     let metadata = &mut object["metadata"];
     if text(&metadata["name"]).is_none() && text(&metadata["generateName"]).is_none() {
         let error = FieldError {
@@ -101,7 +105,7 @@ fn ready_metadata(call: &mut Call, object: &mut Value) -> Outcome<()> {
     }
     metadata["uid"] = json!(names::uid());
     metadata["creationTimestamp"] = json!(clock::now_text());
-    let warning = admission::distinct_owners(metadata);
+    let warning = metadata::distinct_owners(metadata);
     call.warn(warning);
     Ok(())
 }
@@ -116,7 +120,7 @@ struct Attempt {
     namespace_key: Option<String>,
 }
 
-async fn store_new(server: &Arc<Server>, call: &Call, object: Value) -> Outcome<Stored> {
+async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outcome<Stored> {
     let kind = call.kind;
     let generated = text(&object["metadata"]["name"]).is_none();
     let lease = if kind.storage_kind().plural == "events" && !call.write.dry_run {
@@ -125,7 +129,9 @@ async fn store_new(server: &Arc<Server>, call: &Call, object: Value) -> Outcome<
         None
     };
     let mut names_tried = 0;
+    let warned = call.warned();
     for _ in 0..ATTEMPTS_MAX {
+        call.forget_warnings_after(warned);
         let attempt = prepare(server, call, &object).await?;
         let value = Stored::encode(kind, &attempt.object);
         let name = attempt.object["metadata"]["name"].as_str().unwrap_or("").to_owned();
@@ -159,7 +165,7 @@ async fn store_new(server: &Arc<Server>, call: &Call, object: Value) -> Outcome<
 }
 
 /// Everything that must be looked up anew for each attempt.
-async fn prepare(server: &Arc<Server>, call: &Call, object: &Value) -> Outcome<Attempt> {
+async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outcome<Attempt> {
     let kind = call.kind;
     let mut object = object.clone();
     let metadata = &mut object["metadata"];
@@ -182,6 +188,10 @@ async fn prepare(server: &Arc<Server>, call: &Call, object: &Value) -> Outcome<A
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid(kind, &name, &errors)));
     }
+    let mut review = Review::new(server, call, Operation::Create, None);
+    admission::validate(&mut review, &object, &mut change).await?;
+    let advice = review.warnings;
+    call.warn(advice);
     if kind.group.is_empty() && kind.kind == "Namespace" {
         let (key, value) = admission::default_service_account(&name);
         change.put(key, value, None);

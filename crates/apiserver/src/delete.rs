@@ -7,6 +7,7 @@
 //!   └──────────▶ deletionTimestamp set ──┘
 //! ```
 
+use crate::admission::{self, Operation, Review};
 use crate::body;
 use crate::call::Call;
 use crate::clock;
@@ -35,9 +36,6 @@ const ATTEMPTS_MAX: usize = 64;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-
-/// Namespaces that the cluster cannot do without.
-const IMMORTAL_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public"];
 
 /// `DeleteOptions`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -210,21 +208,17 @@ fn success(call: &Call, stored: &Stored) -> Value {
 /// Deletes one object of the call's collection.
 pub(crate) async fn remove(server: &Arc<Server>, call: &Call, name: &str, options: &DeleteOptions) -> Outcome<Deleted> {
     let kind = call.kind;
-    let is_namespace = kind.group.is_empty() && kind.kind == "Namespace";
-    if is_namespace && IMMORTAL_NAMESPACES.contains(&name) {
-        return Err(Box::new(Status::forbidden(
-            kind,
-            name,
-            "this namespace may not be deleted",
-        )));
-    }
     for _ in 0..ATTEMPTS_MAX {
         let kv = server.existing(kind, &call.namespace, name).await?;
         let stored = Stored::from(&kv);
         let object = stored.object(kind)?;
         options.check_preconditions(kind, name, &object)?;
+        let mut change = Change::default();
+        change.require(kv.key.to_string(), kv.mod_revision);
+        let mut review = Review::new(server, call, Operation::Delete, Some(&object));
+        admission::validate(&mut review, &object, &mut change).await?;
         let marked = mark(kind, &object, options);
-        if let Some(deleted) = settle(server, kind, &kv, &object, &marked, options).await? {
+        if let Some(deleted) = settle(server, kind, change, &kv, &object, &marked, options).await? {
             return Ok(deleted);
         }
     }
@@ -285,6 +279,7 @@ fn set_deletion(metadata: &mut Value, at_s: i64, grace_s: i64) {
 async fn settle(
     server: &Arc<Server>,
     kind: &'static Kind,
+    mut change: Change,
     kv: &KeyValue,
     object: &Value,
     marked: &Value,
@@ -309,8 +304,6 @@ async fn settle(
     if options.is_dry_run()? {
         return Ok(Some(at(shown_revision(object)?.unwrap_or(0))));
     }
-    let mut change = Change::default();
-    change.require(kv.key.to_string(), kv.mod_revision);
     if released {
         Claims::release(kind, object).enter(&mut change, "");
         change.delete(kv.key.to_string());

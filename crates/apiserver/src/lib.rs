@@ -30,6 +30,7 @@ mod health;
 mod in_process;
 mod kubelet;
 mod list;
+mod metadata;
 mod metrics;
 mod names;
 mod negotiate;

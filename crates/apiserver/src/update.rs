@@ -3,6 +3,7 @@
 //! A change is a function of the stored object. It is tried against what is stored now, and again if another writer was
 //! first, unless the client named the state that it changes.
 
+use crate::admission::{self, Operation, Review};
 use crate::body;
 use crate::call::Call;
 use crate::clock;
@@ -126,13 +127,19 @@ async fn attempt(
     check_identity(call, part, &new, old)?;
     carry_over(&mut new, old);
     defaults::apply(kind, &mut new);
+    if part != Part::Binding {
+        let mut review = Review::new(server, call, Operation::Update, Some(old));
+        admission::mutate(&mut review, &mut new).await?;
+        let advice = review.warnings;
+        call.warn(advice);
+    }
     match part {
         Part::Main => strategy::prepare_update(kind, &mut new, old),
         Part::Status => strategy::prepare_status_update(kind, &mut new, old),
         Part::Finalizers => prepare_finalize(&mut new, old),
         Part::Binding => {}
     }
-    let warning = crate::admission::distinct_owners(&mut new["metadata"]);
+    let warning = crate::metadata::distinct_owners(&mut new["metadata"]);
     call.warn(warning);
     let claims = match part {
         Part::Main => service_addresses::claim(server, kind, &mut new, Some(old)).await?,
@@ -151,12 +158,21 @@ async fn attempt(
         return Err(Box::new(Status::invalid(kind, &call.name, &errors)));
     }
     call.warn(validation::warnings(kind, &new, Some(old)));
-    store_changed(server, call, &claims, &new, kv, old).await
+    let mut change = Change::default();
+    change.require(kv.key.to_string(), kv.mod_revision);
+    if part != Part::Binding {
+        let mut review = Review::new(server, call, Operation::Update, Some(old));
+        admission::validate(&mut review, &new, &mut change).await?;
+        let advice = review.warnings;
+        call.warn(advice);
+    }
+    store_changed(server, call, change, &claims, &new, kv, old).await
 }
 
 async fn store_changed(
     server: &Arc<Server>,
     call: &Call,
+    mut change: Change,
     claims: &Claims,
     new: &Value,
     kv: &KeyValue,
@@ -173,8 +189,6 @@ async fn store_changed(
             revision: kv.mod_revision,
         }));
     }
-    let mut change = Change::default();
-    change.require(kv.key.to_string(), kv.mod_revision);
     // What kept a deleted object is gone, so this write is its end.
     let ends = is_released(kind, new);
     if ends {
@@ -335,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_deleted_object_is_kept_by_finalizers_and_grace() {
-        let pods = crate::admission::kind("", "pods");
+        let pods = admission::kind("", "pods");
         let check = |metadata: Value, expected: bool| {
             assert_eq!(is_released(pods, &json!({"metadata": metadata})), expected);
         };
@@ -349,7 +363,7 @@ mod tests {
             json!({"deletionTimestamp": "t", "deletionGracePeriodSeconds": 0, "finalizers": ["a"]}),
             false,
         );
-        let namespaces = crate::admission::kind("", "namespaces");
+        let namespaces = admission::kind("", "namespaces");
         let namespace = json!({"metadata": {"deletionTimestamp": "t"}, "spec": {"finalizers": ["kubernetes"]}});
         assert!(!is_released(namespaces, &namespace));
     }
