@@ -1,9 +1,17 @@
 //! The table of served kinds: one row says all that the generic path needs to know of a kind.
 
+mod names;
 mod table;
 
-/// A served kind.
-#[derive(Debug, PartialEq, Eq)]
+use crate::custom::Version;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+pub use names::lasting;
+
+/// A served kind: a row of the table, or a version of a custom resource.
+#[derive(Debug)]
 pub struct Kind {
     /// API group; empty for the core group.
     pub group: &'static str,
@@ -41,11 +49,54 @@ pub struct Kind {
     pub delete_collection: bool,
     /// Whether any part of Steadfast acts on the kind; if not, every write is answered with a warning.
     pub acted_on: bool,
+    /// What its definition says of a custom resource; `None` for the kinds of the table.
+    pub custom: Option<Version>,
 }
 
-/// All served kinds, in the order discovery lists them.
+/// One kind is one resource in one version, however much of its definition has changed.
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.plural == other.plural && self.group == other.group && self.version == other.version
+    }
+}
+
+impl Eq for Kind {}
+
+/// A kind that is held on to: for ever, or as long as its definition stands and somebody is at work with it.
+#[derive(Clone)]
+pub enum KindRef {
+    /// A row of the table.
+    Table(&'static Kind),
+    /// A version of a custom resource.
+    Custom(Arc<Kind>),
+}
+
+impl Deref for KindRef {
+    type Target = Kind;
+
+    fn deref(&self) -> &Kind {
+        match self {
+            Self::Table(kind) => kind,
+            Self::Custom(kind) => kind,
+        }
+    }
+}
+
+impl From<&'static Kind> for KindRef {
+    fn from(kind: &'static Kind) -> Self {
+        Self::Table(kind)
+    }
+}
+
+impl fmt::Debug for KindRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.qualified_resource(), self.version)
+    }
+}
+
+/// All kinds of the table, in the order discovery lists them.
 pub fn kinds() -> &'static [Kind] {
-    table::KINDS
+    &table::KINDS
 }
 
 /// The kind served under `/api(s)/group/version/plural`.
@@ -92,7 +143,7 @@ impl Kind {
     }
 
     /// The kind in whose form objects are stored: itself, except that `events.k8s.io` events are stored as core events.
-    pub fn storage_kind(&'static self) -> &'static Self {
+    pub fn storage_kind(&self) -> &Self {
         if self.storage_group == self.group {
             return self;
         }

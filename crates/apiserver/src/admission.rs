@@ -89,7 +89,7 @@ impl<'a> Review<'a> {
 
     /// Whether the write is one of these operations on the main resource of a kind.
     pub(crate) fn is(&self, group: &str, kind: &str, operations: &[Operation]) -> bool {
-        let of = self.call.kind;
+        let of = &self.call.kind;
         of.group == group && of.kind == kind && self.call.subresource.is_empty() && operations.contains(&self.operation)
     }
 
@@ -99,7 +99,7 @@ impl<'a> Review<'a> {
         let name = text(&metadata["name"])
             .or_else(|| text(&metadata["generateName"]))
             .unwrap_or("");
-        Box::new(Status::forbidden(self.call.kind, name, why))
+        Box::new(Status::forbidden(&self.call.kind, name, why))
     }
 }
 

@@ -55,7 +55,8 @@ pub(crate) fn yaml(text: &[u8]) -> Outcome<Value> {
 }
 
 /// Decodes the object that a create or update carries and checks that it is of the kind its path says.
-pub(crate) fn object(call: &mut Call, kind: &'static Kind, text: &Bytes) -> Outcome<Value> {
+pub(crate) fn object(call: &mut Call, text: &Bytes) -> Outcome<Value> {
+    let kind = &call.kind.clone();
     check_type(kind, text)?;
     let decoded = schema::decode(kind.schema, text, call.write.field_validation);
     let decoded = decoded.map_err(|error| cannot_be_handled(kind, text, &error))?;
@@ -64,7 +65,8 @@ pub(crate) fn object(call: &mut Call, kind: &'static Kind, text: &Bytes) -> Outc
 }
 
 /// Decodes an object that is the outcome of a patch; what is wrong with it is said of the patch.
-pub(crate) fn patched(call: &mut Call, kind: &'static Kind, object: Value, patch: &Value) -> Outcome<Value> {
+pub(crate) fn patched(call: &mut Call, object: Value, patch: &Value) -> Outcome<Value> {
+    let kind = &call.kind.clone();
     let decoded = schema::decode_value(kind.schema, object, call.write.field_validation).map_err(|error| {
         let error = FieldError {
             error: FieldErrorType::Invalid,

@@ -5,13 +5,13 @@ use crate::options::WriteOptions;
 use crate::query::Query;
 use crate::user::User;
 use api::apply::Writer;
-use api::kinds::Kind;
+use api::kinds::KindRef;
 use http::{HeaderMap, HeaderValue, Response, header};
 
 /// A request for an object or a collection of a kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: KindRef,
     /// Empty for cluster-wide kinds and for all namespaces.
     pub(crate) namespace: String,
     /// Empty for collections.
@@ -29,7 +29,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(
-        kind: &'static Kind,
+        kind: impl Into<KindRef>,
         [namespace, name, subresource]: [String; 3],
         user: User,
         query: Query,
@@ -38,7 +38,7 @@ impl Call {
         write: WriteOptions,
     ) -> Self {
         Self {
-            kind,
+            kind: kind.into(),
             namespace,
             name,
             subresource,

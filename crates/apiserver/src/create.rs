@@ -40,7 +40,7 @@ pub(crate) enum Ownership {
 /// POST to a collection.
 pub(crate) async fn create(server: &Arc<Server>, call: &mut Call, body: Bytes) -> Outcome<Response<Body>> {
     let text = body::json_text(&call.headers, body)?;
-    let object = body::object(call, call.kind, &text)?;
+    let object = body::object(call, &text)?;
     let stored = insert(server, call, object, Ownership::Track).await?;
     respond::object(call, StatusCode::CREATED, &stored)
 }
@@ -52,7 +52,8 @@ pub(crate) async fn insert(
     mut object: Value,
     ownership: Ownership,
 ) -> Outcome<Stored> {
-    let kind = call.kind;
+    let held = call.kind.clone();
+    let kind = &*held;
     ready_metadata(call, &mut object)?;
     if kind.has_status {
         // A new object has no status but the one the server gives it, and nobody owns fields of it.
@@ -76,7 +77,8 @@ pub(crate) async fn insert(
 
 /// Checks and fills in what every object's metadata has.
 fn ready_metadata(call: &mut Call, object: &mut Value) -> Outcome<()> {
-    let kind = call.kind;
+    let held = call.kind.clone();
+    let kind = &*held;
     if !object["metadata"].is_object() {
         object["metadata"] = json!({});
     }
@@ -121,7 +123,8 @@ struct Attempt {
 }
 
 async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outcome<Stored> {
-    let kind = call.kind;
+    let held = call.kind.clone();
+    let kind = &*held;
     let generated = text(&object["metadata"]["name"]).is_none();
     let lease = if kind.storage_kind().plural == "events" && !call.write.dry_run {
         Some(server.event_lease().await?)
@@ -166,7 +169,8 @@ async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outc
 
 /// Everything that must be looked up anew for each attempt.
 async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outcome<Attempt> {
-    let kind = call.kind;
+    let held = call.kind.clone();
+    let kind = &*held;
     let mut object = object.clone();
     let metadata = &mut object["metadata"];
     if text(&metadata["name"]).is_none() {
@@ -207,8 +211,8 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outco
 
 /// 409 for a name that is taken; whoever waits for it learns whether its holder is about to go.
 async fn taken(server: &Server, call: &Call, name: &str) -> Box<Status> {
-    let mut status = Status::already_exists(call.kind, name);
-    if let Ok(Some(kv)) = server.read(call.kind, &call.namespace, name).await
+    let mut status = Status::already_exists(&call.kind, name);
+    if let Ok(Some(kv)) = server.read(&call.kind, &call.namespace, name).await
         && !Stored::from(&kv).metadata()["deletionTimestamp"].is_null()
     {
         status.message = format!("object is being deleted: {}", status.message);

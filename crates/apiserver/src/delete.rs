@@ -207,7 +207,7 @@ fn success(call: &Call, stored: &Stored) -> Value {
 
 /// Deletes one object of the call's collection.
 pub(crate) async fn remove(server: &Arc<Server>, call: &Call, name: &str, options: &DeleteOptions) -> Outcome<Deleted> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     for _ in 0..ATTEMPTS_MAX {
         let kv = server.existing(kind, &call.namespace, name).await?;
         let stored = Stored::from(&kv);
@@ -278,7 +278,7 @@ fn set_deletion(metadata: &mut Value, at_s: i64, grace_s: i64) {
 /// Writes or removes the marked object; `None` if another writer was first.
 async fn settle(
     server: &Arc<Server>,
-    kind: &'static Kind,
+    kind: &Kind,
     mut change: Change,
     kv: &KeyValue,
     object: &Value,

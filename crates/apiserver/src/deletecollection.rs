@@ -22,7 +22,7 @@ pub(crate) async fn delete_collection(server: &Arc<Server>, call: &Call, body: B
         return Err(method_not_allowed());
     }
     let options = DeleteOptions::read(&call.headers, &call.query, body)?;
-    let listing = list::read(server, call, &ListOptions::of_list(call.kind, &call.query)?).await?;
+    let listing = list::read(server, call, &ListOptions::of_list(&call.kind, &call.query)?).await?;
     let names = listing
         .items
         .iter()

@@ -81,7 +81,7 @@ fn resources() -> Vec<Resource> {
 }
 
 /// A kind's main resource and its subresources.
-fn of_kind(kind: &'static Kind) -> Vec<Resource> {
+fn of_kind(kind: &Kind) -> Vec<Resource> {
     let main = Resource {
         group: kind.group,
         version: kind.version,

@@ -383,11 +383,11 @@ async fn serve(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) ->
             "patch" => scale::patch(server, call, body::read(body).await?).await,
             _ => Err(method_not_allowed()),
         },
-        "binding" if call.kind == pods() => match verb {
+        "binding" if *call.kind == *pods() => match verb {
             "create" => binding::bind(server, call, body::read(body).await?).await,
             _ => Err(method_not_allowed()),
         },
-        "eviction" if call.kind == pods() => match verb {
+        "eviction" if *call.kind == *pods() => match verb {
             "create" => eviction::evict(server, call, body::read(body).await?).await,
             _ => Err(method_not_allowed()),
         },

@@ -15,6 +15,6 @@ pub(crate) async fn get(server: &Server, call: &Call) -> Outcome<Response<Body>>
     if let Some(revision) = call.query.get("resourceVersion") {
         wait_for(server, parse_revision(revision)?).await?;
     }
-    let kv = server.existing(call.kind, &call.namespace, &call.name).await?;
+    let kv = server.existing(&call.kind, &call.namespace, &call.name).await?;
     respond::object(call, StatusCode::OK, &Stored::from(&kv))
 }

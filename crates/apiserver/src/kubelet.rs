@@ -55,8 +55,8 @@ fn encode(value: &str, out: &mut String) {
 
 /// Finds the container that a call is about; `None` if its pod has no node yet.
 async fn place(server: &Server, call: &Call) -> Outcome<Option<Place>> {
-    let kv = server.existing(call.kind, &call.namespace, &call.name).await?;
-    let pod = Stored::from(&kv).object(call.kind)?;
+    let kv = server.existing(&call.kind, &call.namespace, &call.name).await?;
+    let pod = Stored::from(&kv).object(&call.kind)?;
     let container = container(call, &pod)?;
     let Some(node) = text(&pod["spec"]["nodeName"]) else {
         return Ok(None);

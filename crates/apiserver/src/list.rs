@@ -25,14 +25,14 @@ const CONTINUE_VERSION: &str = "meta.k8s.io/v1";
 
 /// GET of a collection.
 pub(crate) async fn list(server: &Server, call: &Call) -> Outcome<Response<Body>> {
-    let options = ListOptions::of_list(call.kind, &call.query)?;
+    let options = ListOptions::of_list(&call.kind, &call.query)?;
     let listing = read(server, call, &options).await?;
     respond::listing(call, &listing)
 }
 
 /// What a list shows.
 pub(crate) async fn read(server: &Server, call: &Call, options: &ListOptions) -> Outcome<Listing> {
-    let prefix = names::collection_prefix(call.kind, &call.namespace);
+    let prefix = names::collection_prefix(&call.kind, &call.namespace);
     let (start, revision) = match &options.continue_token {
         Some(token) => {
             let place = Place::decode(token)?;

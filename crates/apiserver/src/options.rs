@@ -4,7 +4,7 @@ use crate::query::Query;
 use crate::selection::Selection;
 use crate::status::{Outcome, bad_request, invalid_options, invalid_options_value};
 use api::error::{FieldError, FieldErrorType};
-use api::kinds::Kind;
+use api::kinds::KindRef;
 use api::schema::FieldValidation;
 use serde_json::json;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(crate) struct ListOptions {
 
 impl ListOptions {
     /// The parameters of a list.
-    pub(crate) fn of_list(kind: &'static Kind, query: &Query) -> Outcome<Self> {
+    pub(crate) fn of_list(kind: &KindRef, query: &Query) -> Outcome<Self> {
         let matching = query.get("resourceVersionMatch");
         if query.get("sendInitialEvents").is_some() {
             return Err(forbidden(
@@ -89,7 +89,7 @@ impl ListOptions {
     }
 
     /// The parameters of a watch.
-    pub(crate) fn of_watch(kind: &'static Kind, query: &Query) -> Outcome<Self> {
+    pub(crate) fn of_watch(kind: &KindRef, query: &Query) -> Outcome<Self> {
         let matching = query.get("resourceVersionMatch");
         let initial = query.flag("sendInitialEvents");
         let options = Self::read(kind, query)?;
@@ -116,7 +116,7 @@ impl ListOptions {
         })
     }
 
-    fn read(kind: &'static Kind, query: &Query) -> Outcome<Self> {
+    fn read(kind: &KindRef, query: &Query) -> Outcome<Self> {
         let limit = query.number("limit")?.unwrap_or(0).max(0);
         let timeout = query
             .number("timeoutSeconds")?

@@ -107,12 +107,7 @@ pub(crate) async fn patch(server: &Arc<Server>, call: &mut Call, part: Part, bod
     let stored = update::change(server, call, part, |call, current| {
         let patched = patch.apply_to(call.kind.schema, current)?;
         check_name(call, &patched)?;
-        Ok(Proposed::tracked(body::patched(
-            call,
-            call.kind,
-            patched,
-            &patch.content,
-        )?))
+        Ok(Proposed::tracked(body::patched(call, patched, &patch.content)?))
     })
     .await?;
     respond::object(call, StatusCode::OK, &stored)
@@ -120,7 +115,7 @@ pub(crate) async fn patch(server: &Arc<Server>, call: &mut Call, part: Part, bod
 
 async fn apply_patch(server: &Arc<Server>, call: &mut Call, part: Part, content: Value) -> Outcome<Response<Body>> {
     let config = read_config(call, content)?;
-    let exists = server.read(call.kind, &call.namespace, &call.name).await?.is_some();
+    let exists = server.read(&call.kind, &call.namespace, &call.name).await?.is_some();
     if exists || part != Part::Main {
         match change_applied(server, call, part, &config).await {
             // It may have been deleted in the meantime; then the apply creates it.
@@ -129,7 +124,7 @@ async fn apply_patch(server: &Arc<Server>, call: &mut Call, part: Part, content:
         }
     }
     if text(&config["metadata"]["uid"]).is_some() || shown_revision(&config)?.is_some() {
-        return Err(modified(call.kind, &call.name));
+        return Err(modified(&call.kind, &call.name));
     }
     let object = applied(call, None, &config)?;
     match create::insert(server, call, object, Ownership::Settled).await {
@@ -152,7 +147,7 @@ async fn change_applied(
     update::change(server, call, part, |call, current| {
         let named = shown_revision(config)?;
         if named.is_some() && named != shown_revision(current)? {
-            return Err(modified(call.kind, &call.name));
+            return Err(modified(&call.kind, &call.name));
         }
         Ok(Proposed {
             object: applied(call, Some(current), config)?,
@@ -165,7 +160,7 @@ async fn change_applied(
 fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Outcome<Value> {
     let (manager, time) = (call.manager(), clock::now_text());
     apply::apply(
-        call.kind,
+        &call.kind,
         live,
         config,
         &call.writer(&manager, &time),
@@ -175,7 +170,8 @@ fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Outcome<Value> 
 
 /// Decodes and checks what an apply wants.
 fn read_config(call: &mut Call, mut content: Value) -> Outcome<Value> {
-    let kind = call.kind;
+    let held = call.kind.clone();
+    let kind = &*held;
     let (api_version, its_kind) = (
         content["apiVersion"].as_str().unwrap_or(""),
         content["kind"].as_str().unwrap_or(""),

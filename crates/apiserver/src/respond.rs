@@ -20,7 +20,7 @@ pub(crate) struct Listing {
 
 /// Answers with one object.
 pub(crate) fn object(call: &Call, code: StatusCode, stored: &Stored) -> Outcome<Response<Body>> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     let body = match call.form.view {
         View::Whole if call.form.is_ready_made() => {
             let mut out = Vec::with_capacity(stored.value.len() + 128);
@@ -51,7 +51,7 @@ pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Outcome<Res
 
 /// Answers with a list.
 pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     let body = match call.form.view {
         View::Whole if call.form.is_ready_made() => ready_made_list(kind, listing),
         View::Whole => {
@@ -80,7 +80,7 @@ pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>>
     Ok(finish(call, StatusCode::OK, body))
 }
 
-fn ready_made_list(kind: &'static Kind, listing: &Listing) -> Vec<u8> {
+fn ready_made_list(kind: &Kind, listing: &Listing) -> Vec<u8> {
     let size: usize = listing.items.iter().map(|item| item.value.len() + 40).sum();
     let mut out = Vec::with_capacity(size + 256);
     let head = format!(

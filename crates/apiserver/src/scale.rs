@@ -22,7 +22,7 @@ const SCHEMA: &str = "io.k8s.api.autoscaling.v1.Scale";
 
 /// GET of `/scale`.
 pub(crate) async fn get(server: &Server, call: &Call) -> Outcome<Response<Body>> {
-    let kv = server.existing(call.kind, &call.namespace, &call.name).await?;
+    let kv = server.existing(&call.kind, &call.namespace, &call.name).await?;
     respond::value(call, StatusCode::OK, &of(call, &Stored::from(&kv))?)
 }
 
@@ -97,7 +97,7 @@ fn negative(name: &str, replicas: i64) -> Box<Status> {
 }
 
 fn of(call: &Call, stored: &Stored) -> Outcome<Value> {
-    scale_of(call, &stored.object(call.kind)?)
+    scale_of(call, &stored.object(&call.kind)?)
 }
 
 /// The `Scale` of an object.

@@ -3,20 +3,20 @@
 use crate::query::Query;
 use crate::status::{Outcome, bad_request};
 use crate::stored::Stored;
-use api::kinds::Kind;
+use api::kinds::KindRef;
 use api::selector::{self, FieldSelector, LabelSelector};
 use serde_json::Value;
 
 /// A label selector and a field selector together.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
-    kind: &'static Kind,
+    kind: KindRef,
     labels: LabelSelector,
     fields: FieldSelector,
 }
 
 impl Selection {
-    pub(crate) fn of(kind: &'static Kind, query: &Query) -> Outcome<Self> {
+    pub(crate) fn of(kind: &KindRef, query: &Query) -> Outcome<Self> {
         let labels = query
             .get("labelSelector")
             .map(selector::parse_labels)
@@ -27,7 +27,7 @@ impl Selection {
             .map(|text| selector::parse_fields(kind, text));
         let fields = fields.transpose().map_err(bad_request)?;
         Ok(Self {
-            kind,
+            kind: kind.clone(),
             labels: labels.unwrap_or_default(),
             fields: fields.unwrap_or_default(),
         })
@@ -63,7 +63,7 @@ impl Selection {
         }
         self.fields.terms.is_empty()
             || stored
-                .object(self.kind)
+                .object(&self.kind)
                 .is_ok_and(|object| self.fields.matches(&object))
     }
 

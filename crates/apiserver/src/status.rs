@@ -128,6 +128,7 @@ pub(crate) fn virtual_kind(group: &'static str, kind: &'static str) -> api::kind
         delete_returns_object: false,
         delete_collection: false,
         acted_on: true,
+        custom: None,
     }
 }
 

@@ -32,7 +32,7 @@ impl From<&KeyValue> for Stored {
 
 impl Stored {
     /// Makes the stored form of a whole object of a kind.
-    pub(crate) fn encode(kind: &'static Kind, object: &Value) -> Bytes {
+    pub(crate) fn encode(kind: &Kind, object: &Value) -> Bytes {
         if is_translated(kind) {
             plain(&events::to_core(object))
         } else {
@@ -41,7 +41,7 @@ impl Stored {
     }
 
     /// The whole object, as clients of the kind see it.
-    pub(crate) fn object(&self, kind: &'static Kind) -> Outcome<Value> {
+    pub(crate) fn object(&self, kind: &Kind) -> Outcome<Value> {
         let mut object: Value = serde_json::from_slice(&self.value)
             .map_err(|error| internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
         if is_translated(kind) {
@@ -56,7 +56,7 @@ impl Stored {
     }
 
     /// Appends the object's JSON as it stands alone (with `kind` and `apiVersion`).
-    pub(crate) fn write_alone(&self, kind: &'static Kind, out: &mut Vec<u8>) {
+    pub(crate) fn write_alone(&self, kind: &Kind, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"kind\":\"");
         out.extend_from_slice(kind.kind.as_bytes());
         out.extend_from_slice(b"\",\"apiVersion\":\"");
@@ -66,12 +66,12 @@ impl Stored {
     }
 
     /// Appends the object's JSON as it stands in a list of its kind.
-    pub(crate) fn write_item(&self, kind: &'static Kind, out: &mut Vec<u8>) {
+    pub(crate) fn write_item(&self, kind: &Kind, out: &mut Vec<u8>) {
         out.push(b'{');
         self.write_from_metadata(kind, out);
     }
 
-    fn write_from_metadata(&self, kind: &'static Kind, out: &mut Vec<u8>) {
+    fn write_from_metadata(&self, kind: &Kind, out: &mut Vec<u8>) {
         let value = if is_translated(kind) {
             served_elsewhere(&self.value)
         } else {

@@ -5,7 +5,7 @@ use crate::selection::Selection;
 use crate::status::Outcome;
 use crate::stored::Stored;
 use crate::table;
-use api::kinds::Kind;
+use api::kinds::{Kind, KindRef};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -37,7 +37,7 @@ impl Happened {
 /// One change of one object, with what watchers need of it, made when the first of them asks.
 #[derive(Debug)]
 pub(crate) struct Change {
-    kind: &'static Kind,
+    kind: KindRef,
     event: Arc<Event>,
     current: OnceLock<Value>,
     previous: OnceLock<Value>,
@@ -47,7 +47,7 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    fn new(kind: &'static Kind, event: Arc<Event>) -> Self {
+    fn new(kind: KindRef, event: Arc<Event>) -> Self {
         Self {
             kind,
             event,
@@ -97,7 +97,7 @@ impl Change {
     }
 
     fn parsed<'a>(&self, place: &'a OnceLock<Value>, stored: &Stored) -> &'a Value {
-        place.get_or_init(|| stored.object(self.kind).unwrap_or_default())
+        place.get_or_init(|| stored.object(&self.kind).unwrap_or_default())
     }
 
     fn now(&self) -> Option<Stored> {
@@ -137,20 +137,14 @@ impl Change {
             return Ok(Bytes::new());
         };
         if form.view != View::Whole {
-            return encode(self.kind, happened, &stored, form, first);
+            return encode(&self.kind, happened, &stored, form, first);
         }
-        Ok(place.get_or_init(|| whole(self.kind, happened, &stored)).clone())
+        Ok(place.get_or_init(|| whole(&self.kind, happened, &stored)).clone())
     }
 }
 
 /// The event of an object on the wire, in the form the watcher asked for. Tables name their columns in the first only.
-pub(crate) fn encode(
-    kind: &'static Kind,
-    happened: Happened,
-    stored: &Stored,
-    form: Form,
-    first: bool,
-) -> Outcome<Bytes> {
+pub(crate) fn encode(kind: &Kind, happened: Happened, stored: &Stored, form: Form, first: bool) -> Outcome<Bytes> {
     let object = match form.view {
         View::Whole => return Ok(whole(kind, happened, stored)),
         View::Metadata => table::partial(stored.metadata()),
@@ -162,7 +156,7 @@ pub(crate) fn encode(
     Ok(line(happened.name(), &object))
 }
 
-fn whole(kind: &'static Kind, happened: Happened, stored: &Stored) -> Bytes {
+fn whole(kind: &Kind, happened: Happened, stored: &Stored) -> Bytes {
     let mut out = Vec::with_capacity(stored.value.len() + 160);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(happened.name().as_bytes());
@@ -208,9 +202,9 @@ struct Remembered {
 
 impl Encodings {
     /// The change that an event of the store makes to a kind.
-    pub(crate) fn of(&self, kind: &'static Kind, event: &Arc<Event>) -> Arc<Change> {
+    pub(crate) fn of(&self, kind: &KindRef, event: &Arc<Event>) -> Arc<Change> {
         // A remembered change holds the event, so the address of the event cannot come to mean another one meanwhile.
-        let id = (std::ptr::from_ref(kind).addr(), Arc::as_ptr(event).addr());
+        let id = (std::ptr::from_ref::<Kind>(kind).addr(), Arc::as_ptr(event).addr());
         let mut remembered = self
             .remembered
             .lock()
@@ -218,7 +212,7 @@ impl Encodings {
         if let Some(change) = remembered.by_event.get(&id) {
             return change.clone();
         }
-        let change = Arc::new(Change::new(kind, event.clone()));
+        let change = Arc::new(Change::new(kind.clone(), event.clone()));
         let bytes = change.bytes();
         remembered.by_event.insert(id, change.clone());
         remembered.order.push_back((id, bytes));
@@ -256,11 +250,14 @@ mod tests {
 
     #[test]
     fn a_change_is_encoded_once() {
-        let (encodings, kind) = (Encodings::default(), crate::admission::kind("", "configmaps"));
+        let (encodings, kind) = (
+            Encodings::default(),
+            KindRef::from(crate::admission::kind("", "configmaps")),
+        );
         let event = event(10);
         let encode = || {
             encodings
-                .of(kind, &event)
+                .of(&kind, &event)
                 .encoded(Happened::Added, Form::JSON, true)
                 .unwrap()
         };
@@ -269,9 +266,12 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (encodings, kind) = (Encodings::default(), crate::admission::kind("", "configmaps"));
+        let (encodings, kind) = (
+            Encodings::default(),
+            KindRef::from(crate::admission::kind("", "configmaps")),
+        );
         for _ in 0..100 {
-            encodings.of(kind, &event(10_000));
+            encodings.of(&kind, &event(10_000));
         }
         let remembered = encodings.remembered.lock().unwrap();
         assert!(remembered.bytes <= REMEMBERED_BYTES_MAX);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// A table of objects. `metadata` is the list's; `with_columns` is false for all but the first table of a watch.
 pub(crate) fn table<'a>(
-    kind: &'static Kind,
+    kind: &Kind,
     objects: impl Iterator<Item = &'a Stored>,
     include: Include,
     metadata: Value,
@@ -31,7 +31,7 @@ pub(crate) fn table<'a>(
     }))
 }
 
-fn row(kind: &'static Kind, stored: &Stored, include: Include, now_s: i64) -> Outcome<Value> {
+fn row(kind: &Kind, stored: &Stored, include: Include, now_s: i64) -> Outcome<Value> {
     let object = stored.object(kind)?;
     let cells = columns::cells(kind, &object, now_s);
     let mut row = json!({"cells": cells});

@@ -60,13 +60,13 @@ impl Proposed {
 /// PUT of an object or of its status.
 pub(crate) async fn put(server: &Arc<Server>, call: &mut Call, part: Part, body: Bytes) -> Outcome<Response<Body>> {
     let text = body::json_text(&call.headers, body)?;
-    let object = body::object(call, call.kind, &text)?;
+    let object = body::object(call, &text)?;
     check_name(call, &object)?;
     if part == Part::Main && call.kind.create_on_update {
-        let absent = server.read(call.kind, &call.namespace, &call.name).await?.is_none();
+        let absent = server.read(&call.kind, &call.namespace, &call.name).await?.is_none();
         if absent {
             if shown_revision(&object)?.is_some() {
-                return Err(Box::new(Status::not_found(call.kind, &call.name)));
+                return Err(Box::new(Status::not_found(&call.kind, &call.name)));
             }
             let stored = create::insert(server, call, object, Ownership::Track).await?;
             return respond::object(call, StatusCode::CREATED, &stored);
@@ -101,16 +101,16 @@ pub(crate) async fn change(
 ) -> Outcome<Stored> {
     let warned = call.warned();
     for _ in 0..ATTEMPTS_MAX {
-        let kv = server.existing(call.kind, &call.namespace, &call.name).await?;
+        let kv = server.existing(&call.kind, &call.namespace, &call.name).await?;
         let old = Stored::from(&kv);
-        let old_object = old.object(call.kind)?;
+        let old_object = old.object(&call.kind)?;
         call.forget_warnings_after(warned);
         let proposed = make(call, &old_object)?;
         if let Some(stored) = attempt(server, call, part, proposed, &kv, &old_object).await? {
             return Ok(stored);
         }
     }
-    Err(modified(call.kind, &call.name))
+    Err(modified(&call.kind, &call.name))
 }
 
 /// One try; `None` if another writer was first.
@@ -122,7 +122,8 @@ async fn attempt(
     kv: &KeyValue,
     old: &Value,
 ) -> Outcome<Option<Stored>> {
-    let kind = call.kind;
+    let held = call.kind.clone();
+    let kind = &*held;
     let mut new = proposed.object;
     check_identity(call, part, &new, old)?;
     carry_over(&mut new, old);
@@ -178,7 +179,7 @@ async fn store_changed(
     kv: &KeyValue,
     old: &Value,
 ) -> Outcome<Option<Stored>> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     if is_same(new, old) {
         return Ok(Some(Stored::from(kv)));
     }
@@ -221,7 +222,7 @@ async fn store_changed(
 }
 
 fn check_identity(call: &Call, part: Part, new: &Value, old: &Value) -> Outcome<()> {
-    let kind = call.kind;
+    let kind = &*call.kind;
     let (uid, old_uid) = (
         text(&new["metadata"]["uid"]),
         text(&old["metadata"]["uid"]).unwrap_or(""),

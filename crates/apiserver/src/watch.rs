@@ -20,7 +20,7 @@ use crate::status::{Outcome, expired, not_acceptable, store_failed};
 use crate::stored::Stored;
 use crate::stream::{self, Happened};
 use api::error::Status;
-use api::kinds::Kind;
+use api::kinds::KindRef;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
@@ -43,7 +43,7 @@ const INITIAL_FRAME_BYTES: usize = 32 * 1024;
 
 /// GET of a collection with `watch=true`.
 pub(crate) async fn watch(server: &Arc<Server>, call: &Call, draining: Option<Draining>) -> Outcome<Response<Body>> {
-    let options = ListOptions::of_watch(call.kind, &call.query)?;
+    let options = ListOptions::of_watch(&call.kind, &call.query)?;
     if call.form.format == Format::Yaml {
         return Err(not_acceptable());
     }
@@ -74,10 +74,10 @@ async fn open(
     draining: Option<Draining>,
 ) -> Outcome<Watcher> {
     // Without a name the prefix is the collection's; with one it is the object's key (and those that start with it).
-    let mut prefix = names::collection_prefix(call.kind, &call.namespace);
+    let mut prefix = names::collection_prefix(&call.kind, &call.namespace);
     if call.kind.namespaced && call.namespace.is_empty() {
         if let Some(namespace) = options.selection.namespace() {
-            prefix = names::collection_prefix(call.kind, namespace);
+            prefix = names::collection_prefix(&call.kind, namespace);
         }
     } else if let Some(name) = options.selection.name() {
         prefix.push_str(name);
@@ -120,7 +120,7 @@ async fn open(
     server.metrics.watch_opened();
     Ok(Watcher {
         server: server.clone(),
-        kind: call.kind,
+        kind: call.kind.clone(),
         form: call.form,
         selection: options.selection.clone(),
         prefix_is_key: options.selection.name().is_some(),
@@ -144,7 +144,7 @@ fn too_old(requested: Revision, oldest: Revision) -> Box<Status> {
 /// One watch in progress.
 struct Watcher {
     server: Arc<Server>,
-    kind: &'static Kind,
+    kind: KindRef,
     form: Form,
     selection: Selection,
     /// The prefix is the key of one object, so longer keys are other objects.
@@ -177,7 +177,7 @@ impl Watcher {
                 return Some(frame);
             }
             if let Some(revision) = self.initial_end.take() {
-                return Some(stream::bookmark(self.kind, self.form, revision, true));
+                return Some(stream::bookmark(&self.kind, self.form, revision, true));
             }
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
@@ -200,7 +200,7 @@ impl Watcher {
             if !self.selection.is_everything() && !self.selection.selects(&stored) {
                 continue;
             }
-            match stream::encode(self.kind, Happened::Added, &stored, self.form, !self.columns_sent) {
+            match stream::encode(&self.kind, Happened::Added, &stored, self.form, !self.columns_sent) {
                 Ok(bytes) => frame.extend_from_slice(&bytes),
                 Err(status) => self.fail(&status),
             }
@@ -243,7 +243,7 @@ impl Watcher {
                 None => self.ended = true,
             },
             () = bookmark_due => {
-                self.ready.push_back(stream::bookmark(self.kind, self.form, self.seen, false));
+                self.ready.push_back(stream::bookmark(&self.kind, self.form, self.seen, false));
                 let now = Instant::now();
                 let last = now + LAST_BOOKMARK_BEFORE_END >= self.deadline;
                 self.next_bookmark = (!last).then(|| now + self.server.config.bookmark_interval);
@@ -255,7 +255,7 @@ impl Watcher {
 
     fn take(&mut self, batch: &WatchBatch) {
         for event in &batch.events {
-            let change = self.server.encodings.of(self.kind, event);
+            let change = self.server.encodings.of(&self.kind, event);
             // A watch may be asked to start at a state that this server reaches only later.
             if change.revision() <= self.seen || !self.concerns(change.key()) {
                 continue;

@@ -1,9 +1,10 @@
 //! The rows: facts of upstream 1.36, in the order of its discovery documents; `acted_on` is ours.
 
 use super::Kind;
+use std::sync::LazyLock;
 
 /// What most kinds have in common; every row says only where it differs.
-const fn row(
+fn row(
     group: &'static str,
     kind: &'static str,
     plural: &'static str,
@@ -29,11 +30,13 @@ const fn row(
         delete_returns_object: false,
         delete_collection: true,
         acted_on: false,
+        custom: None,
     }
 }
 
 /// All kinds.
-pub(super) static KINDS: &[Kind] = &[
+#[rustfmt::skip] // A table has no indentation.
+pub(super) static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| vec![
     Kind {
         short_names: &["cm"],
         acted_on: true,
@@ -469,4 +472,4 @@ pub(super) static KINDS: &[Kind] = &[
             "io.k8s.api.discovery.v1.EndpointSlice",
         )
     },
-];
+]);

@@ -17,7 +17,7 @@ pub(super) async fn mutate(review: &Review<'_>, object: &Value) -> Outcome<()> {
     let call = review.call;
     if review.operation == Operation::Create && call.kind.namespaced {
         let name = text(&object["metadata"]["name"]).unwrap_or_default();
-        live_namespace(review.server, call.kind, &call.namespace, name).await?;
+        live_namespace(review.server, &call.kind, &call.namespace, name).await?;
     }
     Ok(())
 }
