@@ -1,5 +1,9 @@
 //! Resource quantities such as `100m`, `1Gi`, `1e3`: parsing, canonical form, arithmetic.
 
+mod amount;
+
+pub use amount::Amount;
+
 /// Nano-units in one unit.
 const NANO: i128 = 1_000_000_000;
 
