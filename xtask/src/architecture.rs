@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("node-plan", &["api"]),
     ("store", &[]),
     ("store-embedded", &["store"]),
+    ("store-etcd", &["store"]),
     ("leader-election", &[]),
     ("remotecommand", &[]),
     ("apiserver", &["api", "store", "remotecommand"]),

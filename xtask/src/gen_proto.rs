@@ -4,15 +4,21 @@
 use anyhow::Context;
 use std::path::Path;
 
-/// Generates `crates/cri/src/runtime.v1.rs`.
+/// Generates `crates/cri/src/runtime.v1.rs` and `crates/store-etcd/src/etcdserverpb.rs`.
 pub(crate) fn run() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("xtask has no parent folder")?;
-    let descriptors = protox::compile(["cri.proto"], [root.join("crates/cri/proto")]).context("compile cri.proto")?;
-    tonic_prost_build::configure()
-        .out_dir(root.join("crates/cri/src"))
-        .emit_rerun_if_changed(false)
-        .compile_fds(descriptors)
-        .context("generate Rust from cri.proto")
+    let generate = |crate_name: &str, file: &str, server: bool| {
+        let folder = root.join("crates").join(crate_name);
+        let descriptors = protox::compile([file], [folder.join("proto")]).with_context(|| format!("compile {file}"))?;
+        tonic_prost_build::configure()
+            .build_server(server)
+            .out_dir(folder.join("src"))
+            .emit_rerun_if_changed(false)
+            .compile_fds(descriptors)
+            .with_context(|| format!("generate Rust from {file}"))
+    };
+    generate("cri", "cri.proto", true)?;
+    generate("store-etcd", "etcd.proto", false)
 }

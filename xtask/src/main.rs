@@ -17,7 +17,7 @@ const USAGE: &str = "cargo xtask COMMAND
   test [FILTER]                          install what the tests need and run all of them
   check                                  formatting, lints, the crates' arrows
   image web|redis OUT.tar                build a test image from Debian packages
-  gen-proto                              regenerate crates/cri (needs --features gen-proto)
+  gen-proto                              regenerate crates/{cri,store-etcd} (needs --features gen-proto)
   gen-schema DIR                         regenerate the schema table from published OpenAPI documents";
 
 fn main() -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("docker-registry", "docker-registry"),
     ("dig", "bind9-dnsutils"),
+    ("etcd", "etcd-server"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("script", "bsdutils"),

@@ -141,6 +141,15 @@ pub(crate) fn store_failed(error: &store::Error) -> Box<Status> {
             let message = "the server is shutting down";
             status(503, "ServiceUnavailable", message, json!({"retryAfterSeconds": 1}))
         }
+        store::Error::Unavailable(_) => {
+            tracing::warn!(error = chain(error), "the store is unavailable");
+            let details = json!({"retryAfterSeconds": 1});
+            status(503, "ServiceUnavailable", chain(error), details)
+        }
+        store::Error::TooLarge => {
+            let message = format!("Request entity is too large: {}", chain(error));
+            status(413, "RequestEntityTooLarge", message, Value::Null)
+        }
         store::Error::LeaseNotFound(_) | store::Error::Storage(_) => {
             tracing::error!(error = chain(error), "the store failed");
             internal(format!("Internal error occurred: {}", chain(error)))

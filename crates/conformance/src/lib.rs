@@ -4,5 +4,6 @@
 
 pub mod cluster;
 pub mod containerd;
+pub mod etcd;
 pub mod kubectl;
 pub mod process;

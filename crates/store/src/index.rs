@@ -57,23 +57,10 @@ impl Index {
     /// An index of what the medium holds. The history before that is gone.
     #[must_use]
     pub fn new(loaded: Loaded) -> Arc<Self> {
-        let revision = loaded.revision.max(FIRST_REVISION);
-        let mut leases = Leases::new(loaded.last_lease, loaded.leases, Instant::now());
-        let mut keys = BTreeMap::new();
-        for kv in loaded.keys {
-            leases.attach(kv.lease, &kv.key);
-            keys.insert(kv.key.clone(), History::new(kv));
-        }
-        let state = State {
-            keys,
-            revision,
-            oldest: revision,
-            log: Log::default(),
-            leases,
-        };
+        let state = State::of(loaded);
         Arc::new(Self {
+            hub: Hub::new(state.revision),
             state: RwLock::new(state),
-            hub: Hub::new(revision),
         })
     }
 
@@ -224,12 +211,29 @@ impl Index {
         self.state.read().expect("nothing panics while it holds the index")
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().expect("nothing panics while it holds the index")
     }
 }
 
 impl State {
+    pub(crate) fn of(loaded: Loaded) -> Self {
+        let revision = loaded.revision.max(FIRST_REVISION);
+        let mut leases = Leases::new(loaded.last_lease, loaded.leases, Instant::now());
+        let mut keys = BTreeMap::new();
+        for kv in loaded.keys {
+            leases.attach(kv.lease, &kv.key);
+            keys.insert(kv.key.clone(), History::new(kv));
+        }
+        Self {
+            keys,
+            revision,
+            oldest: revision,
+            log: Log::default(),
+            leases,
+        }
+    }
+
     /// What the key holds now.
     pub(crate) fn current(&self, key: &str) -> Option<&KeyValue> {
         self.keys.get(key).and_then(History::latest)
@@ -251,7 +255,7 @@ impl State {
         Ok(())
     }
 
-    fn record(&mut self, event: &Arc<Event>) {
+    pub(crate) fn record(&mut self, event: &Arc<Event>) {
         match &**event {
             Event::Put { kv, previous } => {
                 self.leases.detach(previous.as_ref().and_then(|kv| kv.lease), &kv.key);

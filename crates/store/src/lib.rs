@@ -13,6 +13,7 @@ mod history;
 pub mod index;
 mod lease;
 pub mod memory;
+pub mod replica;
 mod stage;
 mod watch;
 
@@ -211,6 +212,12 @@ pub enum Error {
     /// The medium failed; the transaction may or may not have taken effect.
     #[error("storage failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The medium cannot be reached; nothing was changed, and it may be tried again.
+    #[error("storage cannot be reached")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The transaction is larger than the medium takes; nothing was changed.
+    #[error("the transaction is too large for the storage")]
+    TooLarge,
     /// The store is shut down.
     #[error("store is closed")]
     Closed,

@@ -33,6 +33,8 @@ struct Buffer {
     events: Vec<Arc<Event>>,
     /// Some changes are not in `events` but only in the log.
     behind: bool,
+    /// Some changes are nowhere.
+    lost: bool,
 }
 
 /// One watch as the writer sees it.
@@ -118,6 +120,7 @@ impl Hub {
         let buffer = Mutex::new(Buffer {
             events: Vec::new(),
             behind,
+            lost: false,
         });
         let slot = Arc::new(Slot {
             prefix: prefix.clone(),
@@ -171,6 +174,27 @@ impl Hub {
             .send_modify(|progress| progress.revision = progress.revision.max(revision));
     }
 
+    /// Says that the state is another one now, without a way from the one before.
+    pub(crate) fn lose_all(&self, revision: Revision) {
+        for slot in self.slots().by_prefix.values().flatten() {
+            slot.buffer().lost = true;
+            slot.wake.notify_one();
+        }
+        self.progress.send_modify(|progress| progress.revision = revision);
+    }
+
+    /// Waits until it was said that everything up to `revision` was delivered.
+    pub(crate) async fn reached(&self, revision: Revision) -> Result<(), Error> {
+        let mut progress = self.progress.subscribe();
+        let reached = progress
+            .wait_for(|progress| progress.closed || progress.revision >= revision)
+            .await;
+        match reached {
+            Ok(progress) if progress.revision >= revision => Ok(()),
+            _ => Err(Error::Closed),
+        }
+    }
+
     pub(crate) fn close(&self) {
         self.progress.send_modify(|progress| progress.closed = true);
     }
@@ -209,10 +233,16 @@ impl IndexWatch {
     fn take(&mut self) -> Result<Option<WatchBatch>, Error> {
         // Read first: what was delivered before it was told is in the buffer or handed out.
         let told = self.progress.borrow_and_update().revision;
-        let (events, behind) = {
+        let (events, behind, lost) = {
             let mut buffer = self.slot.buffer();
-            (std::mem::take(&mut buffer.events), buffer.behind)
+            (std::mem::take(&mut buffer.events), buffer.behind, buffer.lost)
         };
+        if lost {
+            return Err(Error::Compacted {
+                requested: self.seen,
+                oldest: self.index.oldest(),
+            });
+        }
         if let Some(last) = events.last() {
             // A reader that is behind has gaps after the buffer, so only the buffer counts then.
             let upto = if behind {
