@@ -18,6 +18,7 @@ mod priority;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use;
+mod token_secret;
 
 use crate::call::Call;
 use crate::commit::Change;
@@ -58,6 +59,7 @@ pub(crate) struct Review<'a> {
 pub(crate) async fn mutate(review: &mut Review<'_>, object: &mut Value) -> Outcome<()> {
     namespace_lifecycle::mutate(review, object).await?;
     service_account::mutate(review, object).await?;
+    token_secret::mutate(review, object).await?;
     priority::mutate(review, object).await?;
     default_toleration_seconds::mutate(review, object);
     default_storage_class::mutate(review, object).await?;

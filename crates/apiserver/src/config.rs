@@ -1,5 +1,6 @@
 //! What the server must be told.
 
+use crate::tokens::keys::TokenKeys;
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -21,6 +22,12 @@ pub struct Config {
     pub volumes_path: String,
     /// How kubelets are called for logs, exec and attach; `None` if there are no nodes to call.
     pub kubelet_client: Option<Arc<rustls::ClientConfig>>,
+    /// The issuer of service-account tokens, and the audience of those that name none.
+    pub token_issuer: String,
+    /// The keys of service-account tokens; `None` makes one that ends with this server, and all its tokens with it.
+    pub token_keys: Option<TokenKeys>,
+    /// The authority's certificate in PEM, which token Secrets carry; `None` if there is none.
+    pub root_ca: Option<String>,
     /// `gitVersion` in `/version`: a semantic version.
     pub git_version: String,
     /// How long past states can be read and watched from.
@@ -38,6 +45,9 @@ impl Default for Config {
             advertise: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443),
             volumes_path: "/var/lib/steadfast/volumes".to_owned(),
             kubelet_client: None,
+            token_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            token_keys: None,
+            root_ca: None,
             git_version: "v1.36.1+steadfast".to_owned(),
             history: Duration::from_secs(5 * 60),
             bookmark_interval: Duration::from_secs(60),

@@ -114,6 +114,10 @@ fn of_kind(kind: &Kind) -> Vec<Resource> {
                 .map(|(name, kind, group, verbs)| part(name, *kind, *group, *verbs)),
         );
     }
+    if kind.group.is_empty() && kind.kind == "ServiceAccount" {
+        let group = Some(("authentication.k8s.io", "v1"));
+        parts.push(part("token", "TokenRequest", group, &["create"]));
+    }
     if kind.group.is_empty() && kind.kind == "Namespace" {
         parts.push(part("finalize", kind.kind, None, &["update"]));
     }

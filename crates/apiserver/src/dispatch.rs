@@ -16,6 +16,7 @@ use crate::reviews;
 use crate::serve::Draining;
 use crate::server::Server;
 use crate::status::{self, Outcome, internal, method_not_allowed, timed_out, unauthorized, unknown_resource};
+use crate::tokens;
 use crate::update::Part;
 use crate::user::User;
 use crate::{binding, create, delete, deletecollection, eviction, get, health, list, patch, scale, update, watch};
@@ -120,7 +121,10 @@ fn label(request: &Request) -> (&'static str, &'static str) {
 
 async fn route(server: &Arc<Server>, request: Request) -> Outcome<Response<Body>> {
     let query = Query::of(request.uri())?;
-    let user = request.extensions().get::<User>().cloned();
+    let user = match request.extensions().get::<User>() {
+        Some(user) => Some(user.clone()),
+        None => tokens::bearer_of(server, request.headers().clone()).await?,
+    };
     let user = user
         .map(|user| authn::acting_user(user, request.headers()))
         .transpose()?;
@@ -171,6 +175,11 @@ async fn document(
         return Ok(response);
     }
     match path {
+        "/.well-known/openid-configuration" => {
+            let document = server.issuer.discovery(&tokens::jwks_uri(server));
+            Ok(public_document("application/json", &document))
+        }
+        "/openid/v1/jwks" => Ok(public_document("application/jwk-set+json", &server.issuer.key_set())),
         "/version" => Ok(json_document(&version(&server.config.git_version))),
         "/metrics" => {
             let text = server.metrics.text();
@@ -182,6 +191,7 @@ async fn document(
         }
         "/" => {
             let paths = [
+                "/.well-known/openid-configuration",
                 "/api",
                 "/apis",
                 "/healthz",
@@ -189,6 +199,7 @@ async fn document(
                 "/metrics",
                 "/openapi/v2",
                 "/openapi/v3",
+                "/openid/v1/jwks",
                 "/readyz",
                 "/version",
             ];
@@ -235,6 +246,14 @@ fn discover(server: &Server, path: &str, query: &Query, headers: &HeaderMap) -> 
             "404 page not found\n",
         )),
     }
+}
+
+/// A document that others may keep for an hour.
+fn public_document(content_type: &'static str, value: &serde_json::Value) -> Response<Body> {
+    let mut response = respond::plain(StatusCode::OK, content_type, value.to_string());
+    let kept = HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(header::CACHE_CONTROL, kept);
+    response
 }
 
 fn json_document(value: &serde_json::Value) -> Response<Body> {
@@ -315,7 +334,7 @@ async fn resource(
         }
         let form = negotiate::form(&headers, &query)?;
         let call = Call::new(pods(), names, user, query, headers, form, write);
-        return reviews::answer(review, &call, body::read(request.into_body()).await?);
+        return reviews::answer(server, review, &call, body::read(request.into_body()).await?).await;
     }
     let is_bindings = path.group.is_empty() && path.resource == "bindings";
     let kind = if is_bindings {
@@ -389,6 +408,10 @@ async fn serve(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) ->
         },
         "eviction" if *call.kind == *pods() => match verb {
             "create" => eviction::evict(server, call, body::read(body).await?).await,
+            _ => Err(method_not_allowed()),
+        },
+        "token" if call.kind.group.is_empty() && call.kind.kind == "ServiceAccount" => match verb {
+            "create" => tokens::request::create(server, call, body::read(body).await?).await,
             _ => Err(method_not_allowed()),
         },
         "finalize" if call.kind.group.is_empty() && call.kind.kind == "Namespace" => match verb {

@@ -6,7 +6,9 @@ use crate::call::Call;
 use crate::clock;
 use crate::create::text;
 use crate::respond;
+use crate::server::Server;
 use crate::status::{Outcome, bad_request, invalid_options_value};
+use crate::tokens;
 use crate::user::User;
 use api::error::{FieldError, FieldErrorType};
 use axum::body::Body;
@@ -26,6 +28,13 @@ pub(crate) struct Review {
 
 /// All reviews, in the order of discovery.
 pub(crate) const REVIEWS: &[Review] = &[
+    review(
+        "authentication.k8s.io",
+        "TokenReview",
+        "tokenreviews",
+        "tokenreview",
+        false,
+    ),
     review(
         "authentication.k8s.io",
         "SelfSubjectReview",
@@ -87,7 +96,12 @@ pub(crate) fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'
 }
 
 /// POST of a review.
-pub(crate) fn answer(review: &'static Review, call: &Call, body: Bytes) -> Outcome<Response<Body>> {
+pub(crate) async fn answer(
+    server: &Server,
+    review: &'static Review,
+    call: &Call,
+    body: Bytes,
+) -> Outcome<Response<Body>> {
     let text = body::json_text(&call.headers, body)?;
     let mut object: Value = serde_json::from_slice(&text).map_err(|error| {
         let kind = review.kind;
@@ -109,24 +123,14 @@ pub(crate) fn answer(review: &'static Review, call: &Call, body: Bytes) -> Outco
     object["status"] = match review.kind {
         "SelfSubjectReview" => {
             object["metadata"]["creationTimestamp"] = json!(clock::now_text());
-            json!({"userInfo": user_info(&call.user)})
+            json!({"userInfo": call.user.info()})
         }
+        "TokenReview" => tokens::review::status(server, &object["spec"]).await?,
         "SelfSubjectRulesReview" => rules(&call.user),
         "SelfSubjectAccessReview" => access(&call.user, &action(&object["spec"])?),
         _ => access(&subject(&object["spec"]), &action(&object["spec"])?),
     };
     respond::value(call, StatusCode::CREATED, &object)
-}
-
-fn user_info(user: &User) -> Value {
-    let mut info = json!({"username": user.name, "groups": user.groups});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }
 
 fn access(user: &User, action: &Action) -> Value {

@@ -8,6 +8,8 @@ use crate::event_lease::EventLease;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::stream::Encodings;
+use crate::tokens::keys::KeyError;
+use crate::tokens::{self, Issuer};
 use api::error::Status;
 use std::sync::{Arc, Mutex};
 use store::Store;
@@ -22,6 +24,9 @@ pub struct ApiServer {
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The keys of service-account tokens cannot be used.
+    #[error("the keys of service-account tokens cannot be used")]
+    Keys(#[from] KeyError),
     /// The objects that every cluster has cannot be made.
     #[error("the objects that every cluster has cannot be made: {}", .0.message)]
     Bootstrap(Box<Status>),
@@ -33,7 +38,9 @@ impl ApiServer {
     /// # Errors
     /// When the store fails or holds objects that contradict the configuration.
     pub async fn new(store: Arc<dyn Store>, config: Config) -> Result<Self, StartError> {
+        let issuer = tokens::issuer(&config)?;
         let server = Arc::new(Server {
+            issuer,
             store,
             config,
             encodings: Encodings::default(),
@@ -60,6 +67,7 @@ impl ApiServer {
 pub(crate) struct Server {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) config: Config,
+    pub(crate) issuer: Issuer,
     pub(crate) encodings: Encodings,
     pub(crate) event_lease: EventLease,
     pub(crate) documents: Documents,

@@ -1,6 +1,10 @@
 //! Who makes a request.
 
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+/// The group of everybody whose identity is known.
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 
 /// An authenticated user, put into the extensions of a request by whoever checked the identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,18 @@ impl User {
     /// The user of a request that carries no identity.
     pub(crate) fn anonymous() -> Self {
         Self::new("system:anonymous", ["system:unauthenticated"])
+    }
+
+    /// The user as reviews and the audit log show it.
+    pub(crate) fn info(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = json!(self.uid);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     pub(crate) fn is_in(&self, group: &str) -> bool {

@@ -152,6 +152,33 @@ impl Authority {
         Ok(Arc::new(config))
     }
 
+    /// The keys of service-account tokens: `sa.key` below `dir` signs, made where it is absent; tokens signed by the
+    /// private half of any `sa-*.pub` beside it are taken, too.
+    ///
+    /// # Errors
+    /// When the files cannot be read or written, or hold no keys.
+    pub(crate) fn token_keys(dir: &Path) -> anyhow::Result<apiserver::TokenKeys> {
+        let path = dir.join("sa.key");
+        if !path.exists() {
+            write_private(&path, KeyPair::generate()?.serialize_pem().as_bytes())?;
+        }
+        let read =
+            |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+        let mut older = Vec::new();
+        for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name
+                .to_str()
+                .is_some_and(|name| name.starts_with("sa-") && name.ends_with(".pub"))
+            {
+                older.push(read(&entry.path())?);
+            }
+        }
+        apiserver::TokenKeys::from_pem(&read(&path)?, &older)
+            .with_context(|| format!("the token keys in {} cannot be used", dir.display()))
+    }
+
     fn roots(&self) -> anyhow::Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate_der.clone())?;
@@ -231,6 +258,25 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn token_keys_stay_and_older_ones_can_be_kept_beside_them() {
+        let dir = tempfile::tempdir().unwrap();
+        Authority::token_keys(dir.path()).unwrap();
+        let first = std::fs::read_to_string(dir.path().join("sa.key")).unwrap();
+        Authority::token_keys(dir.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("sa.key")).unwrap(), first);
+        let mode = std::fs::metadata(dir.path().join("sa.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let old = KeyPair::from_pem(&first).unwrap().public_key_pem();
+        std::fs::write(dir.path().join("sa-2025.pub"), old).unwrap();
+        Authority::token_keys(dir.path()).unwrap();
+        std::fs::write(dir.path().join("sa-2024.pub"), "x").unwrap();
+        assert!(Authority::token_keys(dir.path()).is_err());
     }
 
     #[test]

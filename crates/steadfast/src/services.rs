@@ -139,6 +139,9 @@ async fn start_api(
             advertise: config.listen,
             volumes_path: config.data_dir.join("volumes").display().to_string(),
             kubelet_client: Some(kubelet_authority.client_tls(&kubelet_client)?),
+            token_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
+            token_keys: Some(Authority::token_keys(&config.data_dir.join("pki"))?),
+            root_ca: Some(authority.certificate_pem.clone()),
             git_version: version(),
             ..apiserver::Config::default()
         },

@@ -303,6 +303,7 @@ fn subresources(kind: &Kind, operations: &mut Vec<Operation>) {
             ("/{name}/binding", "io.k8s.api.core.v1.Binding"),
             ("/{name}/eviction", "io.k8s.api.policy.v1.Eviction"),
         ][..],
+        ("", "ServiceAccount") => &[("/{name}/token", "io.k8s.api.authentication.v1.TokenRequest")][..],
         _ => &[],
     };
     for (rest, schema) in created {
