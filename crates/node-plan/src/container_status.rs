@@ -1,12 +1,14 @@
 //! One container's status: its state, the state before, readiness, counts.
 
 use crate::backoff::{RESTART_DELAY, plus_s};
+use crate::definitions::of_ephemeral;
 use crate::observed::{Container, ContainerState, Job, Observed, StartFailure};
 use crate::restart::{restart_at, should_restart};
 use crate::start::is_sidecar;
 use api::k8s::api::core::v1::{
     Container as Definition, ContainerState as State, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, Pod, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, EphemeralContainer, LinuxContainerUser, Pod, PodSpec,
+    VolumeMountStatus,
 };
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::Timestamp;
@@ -19,6 +21,7 @@ pub(crate) fn reported<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStat
     let status = pod.status.as_ref()?;
     let main = status.container_statuses.iter().flatten();
     main.chain(status.init_container_statuses.iter().flatten())
+        .chain(status.ephemeral_container_statuses.iter().flatten())
         .find(|s| s.name == name)
 }
 
@@ -50,6 +53,24 @@ pub(crate) fn statuses(
         .iter()
         .map(|d| status(seen, d, is_init && !is_sidecar(d), now))
         .collect()
+}
+
+/// The statuses of the ephemeral containers: they are never ready, and nothing waits for their start.
+pub(crate) fn ephemeral_statuses(seen: &Observed<'_>, spec: &PodSpec, now: Timestamp) -> Vec<ContainerStatus> {
+    let added = spec.ephemeral_containers.iter().flatten();
+    let one = |added: &EphemeralContainer| match (seen.newest(&added.name), reported(seen.pod, &added.name)) {
+        // It is never started again, so what was last known of it stays.
+        (None, Some(old)) if old.container_id.is_some() => ContainerStatus {
+            state: old_end(Some(old)).or_else(|| old.state.clone()),
+            ..old.clone()
+        },
+        _ => ContainerStatus {
+            ready: false,
+            started: None,
+            ..status(seen, &of_ephemeral(added), false, now)
+        },
+    };
+    added.map(one).collect()
 }
 
 fn status(seen: &Observed<'_>, definition: &Definition, runs_to_completion: bool, now: Timestamp) -> ContainerStatus {
@@ -140,21 +161,7 @@ fn without_record(seen: &Observed<'_>, definition: &Definition, now: Timestamp) 
             ..kept.clone()
         };
     }
-    let ended = old_state.terminated.clone().or_else(|| {
-        old_state.running.as_ref().map(|r| ContainerStateTerminated {
-            container_id: old.and_then(|s| s.container_id.clone()),
-            exit_code: 137,
-            reason: Some("ContainerStatusUnknown".into()),
-            message: Some("The container could not be located when the pod was looked at".into()),
-            started_at: r.started_at.clone(),
-            ..ContainerStateTerminated::default()
-        })
-    });
-    if let (Some(ended), Some(old)) = (ended, old) {
-        let ended = State {
-            terminated: Some(ended),
-            ..State::default()
-        };
+    if let (Some(ended), Some(old)) = (old_end(old), old) {
         status.container_id.clone_from(&old.container_id);
         status.image_id.clone_from(&old.image_id);
         if stopping {
@@ -165,6 +172,25 @@ fn without_record(seen: &Observed<'_>, definition: &Definition, now: Timestamp) 
     }
     status.state = Some(waiting(seen, &definition.name, now));
     status
+}
+
+/// How a container without a record ended, as far as the API knows: what ran then has been lost.
+fn old_end(old: Option<&ContainerStatus>) -> Option<State> {
+    let state = old?.state.clone()?;
+    let terminated = state.terminated.or_else(|| {
+        state.running.map(|running| ContainerStateTerminated {
+            container_id: old.and_then(|s| s.container_id.clone()),
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some("The container could not be located when the pod was looked at".into()),
+            started_at: running.started_at,
+            ..ContainerStateTerminated::default()
+        })
+    })?;
+    Some(State {
+        terminated: Some(terminated),
+        ..State::default()
+    })
 }
 
 fn old_state_succeeded(status: &ContainerStatus) -> bool {

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod container_status;
+mod definitions;
 mod dns;
 mod env;
 mod hosts;
@@ -22,6 +23,7 @@ mod status;
 mod terminate;
 
 pub use backoff::{Delay, IMAGE_PULL_DELAY, MOUNT_DELAY, RESTART_DELAY, SANDBOX_DELAY};
+pub use definitions::{definition, definitions, target_of};
 pub use dns::{Cluster, DnsConfig, HostResolver, dns_config};
 pub use env::{EnvError, Sources, environment, expand, field_value, resource_value, service_variables};
 pub use hosts::{hosts_file, pod_hostname};

@@ -1,7 +1,10 @@
 //! The files of configMap, secret, downwardAPI and projected volumes, and the objects that a pod refers to.
 
+use crate::definitions::definitions;
 use crate::env::{Sources, field_value, resource_value};
-use api::k8s::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume, VolumeProjection};
+use api::k8s::api::core::v1::{
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, PodSpec, Secret, Volume, VolumeProjection,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One file of a volume.
@@ -11,6 +14,8 @@ pub struct PayloadFile {
     pub content: Vec<u8>,
     /// Its permission bits.
     pub mode: u32,
+    /// Whose it is, where that is not root.
+    pub owner: Option<u32>,
 }
 
 /// Why a volume's files cannot be made; `Display` is the message.
@@ -108,6 +113,7 @@ fn file(content: Vec<u8>, mode: Option<i32>, default_mode: i32) -> PayloadFile {
     PayloadFile {
         content,
         mode: u32::try_from(mode.unwrap_or(default_mode)).unwrap_or(0) & 0o777,
+        owner: None,
     }
 }
 
@@ -234,12 +240,35 @@ fn add_projection(
             .tokens
             .get(&key)
             .ok_or_else(|| PayloadError("failed to fetch token".into()))?;
-        files.insert(p.path.clone(), file(token.clone().into_bytes(), None, mode));
+        files.insert(p.path.clone(), token_file(pod, token, mode));
         Ok(())
     } else {
         Err(PayloadError(
             "this source of a projected volume is not supported by the node".into(),
         ))
+    }
+}
+
+/// A token is read by its pod's user and group only, where the pod says who they are.
+fn token_file(pod: &Pod, token: &str, mode: i32) -> PayloadFile {
+    let owner = pod.spec.as_ref().and_then(only_user);
+    let security = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+    let is_known = owner.is_some() || security.is_some_and(|s| s.fs_group.is_some());
+    PayloadFile {
+        owner,
+        ..file(token.as_bytes().to_vec(), None, if is_known { 0o600 } else { mode })
+    }
+}
+
+/// The user that all containers of a pod run as, if it is said of all and is the same.
+fn only_user(spec: &PodSpec) -> Option<u32> {
+    let of_pod = spec.security_context.as_ref().and_then(|s| s.run_as_user);
+    let mut users = definitions(spec).map(|c| c.security_context.as_ref().and_then(|s| s.run_as_user).or(of_pod));
+    let first = users.next()??;
+    if users.all(|user| user == Some(first)) {
+        u32::try_from(first).ok()
+    } else {
+        None
     }
 }
 
@@ -250,7 +279,7 @@ pub fn wanted_objects(pod: &Pod) -> BTreeSet<Wanted> {
     for volume in spec.volumes.iter().flatten() {
         wanted_by_volume(pod, volume, &mut wanted);
     }
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+    for container in definitions(spec) {
         for from in container.env_from.iter().flatten() {
             wanted.extend(from.config_map_ref.iter().map(|r| Wanted::ConfigMap(r.name.clone())));
             wanted.extend(from.secret_ref.iter().map(|r| Wanted::Secret(r.name.clone())));
@@ -307,7 +336,7 @@ fn wanted_by_volume(pod: &Pod, volume: &Volume, wanted: &mut BTreeSet<Wanted>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::k8s::api::core::v1::{ConfigMapVolumeSource, PodSpec};
+    use api::k8s::api::core::v1::{ConfigMapVolumeSource, Container, PodSecurityContext, SecurityContext};
 
     fn sources() -> Sources {
         let map = ConfigMap {
@@ -340,7 +369,8 @@ mod tests {
             files["a"],
             PayloadFile {
                 content: b"1".to_vec(),
-                mode: 0o644
+                mode: 0o644,
+                owner: None
             }
         );
         let item = KeyToPath {
@@ -358,9 +388,47 @@ mod tests {
             files["x/y"],
             PayloadFile {
                 content: b"2".to_vec(),
-                mode: 0o400
+                mode: 0o400,
+                owner: None
             }
         );
+    }
+
+    #[test]
+    fn tokens_are_their_users_alone() {
+        let check = |of_pod: PodSecurityContext, of_containers: &[Option<i64>], expected: (u32, Option<u32>)| {
+            let container = |user: &Option<i64>| Container {
+                security_context: user.map(|user| SecurityContext {
+                    run_as_user: Some(user),
+                    ..SecurityContext::default()
+                }),
+                ..Container::default()
+            };
+            let spec = PodSpec {
+                containers: of_containers.iter().map(container).collect(),
+                security_context: Some(of_pod),
+                ..PodSpec::default()
+            };
+            let pod = Pod {
+                spec: Some(spec),
+                ..Pod::default()
+            };
+            let file = token_file(&pod, "t", 0o644);
+            assert_eq!((file.mode, file.owner), expected);
+        };
+        let user = |user| PodSecurityContext {
+            run_as_user: user,
+            ..PodSecurityContext::default()
+        };
+        check(user(None), &[None], (0o644, None));
+        check(user(Some(1000)), &[None, None], (0o600, Some(1000)));
+        check(user(Some(1000)), &[None, Some(2000)], (0o644, None));
+        check(user(None), &[Some(7), Some(7)], (0o600, Some(7)));
+        let group = PodSecurityContext {
+            fs_group: Some(5),
+            ..PodSecurityContext::default()
+        };
+        check(group, &[None], (0o600, None));
     }
 
     #[test]

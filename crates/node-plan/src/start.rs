@@ -1,6 +1,7 @@
 //! The way up: volumes, sandbox, init containers and sidecars in order, containers in order; restarts.
 
-use crate::container_status::is_started;
+use crate::container_status::{is_started, reported};
+use crate::definitions::of_ephemeral;
 use crate::observed::{Container, ContainerState, Job, Observed, Volumes};
 use crate::plan::{Plan, Step};
 use crate::restart::{container_hash, next_backoff_s, restart_at, should_restart};
@@ -10,8 +11,11 @@ use jiff::Timestamp;
 /// Plans a pod that should run.
 pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) {
     let Some(spec) = &seen.pod.spec else { return };
-    if volumes_ready(seen, now, plan) && sandbox_ready(seen, spec, now, plan) && initialize(seen, spec, now, plan) {
-        run_containers(seen, spec, now, plan);
+    if volumes_ready(seen, now, plan) && sandbox_ready(seen, spec, now, plan) {
+        start_ephemeral(seen, spec, now, plan);
+        if initialize(seen, spec, now, plan) {
+            run_containers(seen, spec, now, plan);
+        }
     }
     // Last: what must start does not wait for records to go.
     prune(seen, now, plan);
@@ -67,6 +71,20 @@ fn sandbox_ready(seen: &Observed<'_>, spec: &PodSpec, now: Timestamp, plan: &mut
         }
     }
     false
+}
+
+/// Starts ephemeral containers, each once, however far the pod is: they are for finding out why it is no further.
+fn start_ephemeral(seen: &Observed<'_>, spec: &PodSpec, now: Timestamp, plan: &mut Plan) {
+    for added in spec.ephemeral_containers.iter().flatten() {
+        let has_run = match seen.newest(&added.name) {
+            Some(c) => c.state != ContainerState::Created,
+            // The runtime's record is gone, but the API knows of it.
+            None => reported(seen.pod, &added.name).is_some_and(|s| s.container_id.is_some()),
+        };
+        if !has_run {
+            start(seen, &of_ephemeral(added), now, plan);
+        }
+    }
 }
 
 /// Whether a new sandbox would have anything to run.
@@ -283,7 +301,7 @@ fn next_restart_count(seen: &Observed<'_>, name: &str) -> i32 {
         let started = newest.state != ContainerState::Created;
         return newest.restart_count.saturating_add(i32::from(started));
     }
-    let status = crate::container_status::reported(seen.pod, name);
+    let status = reported(seen.pod, name);
     let ran = status.is_some_and(|s| s.container_id.as_deref().is_some_and(|id| !id.is_empty()));
     if ran {
         status.map_or(0, |s| s.restart_count.saturating_add(1))

@@ -1,6 +1,6 @@
 //! The pod's status as the API should show it.
 
-use crate::container_status::{in_seconds, statuses};
+use crate::container_status::{ephemeral_statuses, in_seconds, statuses};
 use crate::observed::{Job, Observed};
 use crate::phase::{self, Ended};
 use crate::resources::qos_class;
@@ -50,6 +50,7 @@ pub(crate) fn pod_status(seen: &Observed<'_>, now: Timestamp) -> PodStatus {
         observed_generation: observed_generation(seen),
         container_statuses: Some(main),
         init_container_statuses: Some(init).filter(|s| !s.is_empty()),
+        ephemeral_container_statuses: Some(ephemeral_statuses(seen, spec, now)).filter(|s| !s.is_empty()),
         ..old
     };
     let why = ended.and_then(|Ended { why, .. }| why);

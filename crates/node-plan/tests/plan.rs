@@ -3,7 +3,7 @@
 #[path = "support/world.rs"]
 mod world;
 
-use api::k8s::api::core::v1::{PodReadinessGate, PodSpec, Probe};
+use api::k8s::api::core::v1::{EphemeralContainer, PodReadinessGate, PodSpec, Probe};
 use node_plan::{ContainerState, Failure, Job, KillReason, StartFailure, Step, Verdicts, Volumes};
 use proptest::prelude::*;
 use world::{World, container, holds, pod, states};
@@ -74,6 +74,55 @@ fn init_containers_and_sidecars_come_first() {
         ["init=terminated/Completed", "side=running", "main=running"]
     );
     assert!(holds(&plan.status, "Initialized") && holds(&plan.status, "Ready"));
+}
+
+#[test]
+fn ephemeral_containers_start_once_and_wait_for_nothing() {
+    let mut w = with_init("Always");
+    while w.running("init").is_none() {
+        w.step();
+    }
+    let debug = EphemeralContainer {
+        name: "debug".into(),
+        image: Some("tools:1".into()),
+        ..EphemeralContainer::default()
+    };
+    let spec = w.pod.spec.as_mut().expect("a spec");
+    spec.ephemeral_containers = Some(vec![debug]);
+    w.settle();
+    assert!(w.running("debug").is_some() && w.running("init").is_some());
+    let status = w.status();
+    let of_debug = &status.ephemeral_container_statuses.as_ref().expect("a status")[0];
+    assert_eq!((of_debug.ready, of_debug.started), (false, None));
+    w.exit_named("debug", 1);
+    w.exit_named("init", 0);
+    w.settle();
+    w.pass(600);
+    w.settle();
+    assert!(w.running("main").is_some() && w.running("debug").is_none());
+    assert_eq!(
+        states(&w.status()),
+        [
+            "init=terminated/Completed",
+            "side=running",
+            "main=running",
+            "debug=terminated/Error"
+        ]
+    );
+    let starts = |w: &World| w.history.iter().filter(|h| h.contains("name: \"debug\"")).count();
+    assert_eq!(starts(&w), 1);
+    // Neither a lost record nor another sandbox starts it again.
+    w.containers.retain(|c| c.name != "debug");
+    let sandbox = w.sandboxes[0].id.clone();
+    w.sandbox_dies(&sandbox);
+    w.settle();
+    w.pass(600);
+    w.settle();
+    w.exit_named("init", 0);
+    w.settle();
+    assert!(w.running("main").is_some());
+    assert_eq!(starts(&w), 1);
+    assert_eq!(w.status().phase.as_deref(), Some("Running"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::volumes::{Mounted, pod_dir, sub_path};
 use api::k8s::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 use cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerResources, Mount,
-    MountPropagation, Signal,
+    MountPropagation, NamespaceMode, Signal,
 };
 use node_plan::{Sources, container_hash, container_resources, environment, expand, hosts_file};
 use std::collections::{BTreeMap, HashMap};
@@ -37,6 +37,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) mounted: &'a Mounted,
     /// What variables are taken from.
     pub(crate) sources: &'a Sources,
+    /// The container whose processes this one is to see.
+    pub(crate) target_id: Option<&'a str>,
 }
 
 /// The host's file for a container's last words.
@@ -83,7 +85,11 @@ pub(crate) fn container_config(node: &Node, parts: &Parts<'_>) -> Result<Contain
         pod.metadata.namespace.as_deref().unwrap_or_default(),
         pod.metadata.uid.as_deref().unwrap_or_default()
     );
-    let security = security::of_container(&name, spec, definition, parts.image_user, &node.config.root_dir)?;
+    let mut security = security::of_container(&name, spec, definition, parts.image_user, &node.config.root_dir)?;
+    if let (Some(target_id), Some(options)) = (parts.target_id, &mut security.namespace_options) {
+        options.pid = NamespaceMode::Target as i32;
+        target_id.clone_into(&mut options.target_id);
+    }
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata {
             name: definition.name.clone(),

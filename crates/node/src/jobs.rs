@@ -15,6 +15,7 @@ use cri::v1;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Preconditions};
 use node_plan::Sources;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -241,8 +242,7 @@ pub(crate) struct Start {
 /// Pulls the image, makes and starts a container, runs its postStart hook.
 pub(crate) async fn start(ctx: Context, how: Start, cancel: CancellationToken) -> Outcome {
     let spec = ctx.pod.spec.clone().unwrap_or_default();
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let Some(definition) = all.into_iter().find(|c| c.name == how.name).cloned() else {
+    let Some(definition) = node_plan::definition(&spec, &how.name).map(Cow::into_owned) else {
         return Outcome::Done;
     };
     let fetched = async {
@@ -302,6 +302,7 @@ async fn make(
 ) -> Result<String, Outcome> {
     let failed = |status: tonic::Status| start_error("CreateContainerError", status.message());
     remove_unstarted(ctx, &definition.name).await.map_err(failed)?;
+    let target = target(ctx, &definition.name).await?;
     let parts = (ctx.clone(), how.clone(), definition.clone(), image.clone());
     // Makes files and bind mounts.
     let config = tokio::task::spawn_blocking(move || {
@@ -315,6 +316,7 @@ async fn make(
             image_user: &image.user,
             mounted: &ctx.mounted,
             sources: &sources,
+            target_id: target.as_deref(),
         };
         container_config(&ctx.node, &parts)
     });
@@ -337,6 +339,26 @@ async fn make(
         .recorder
         .pod(&ctx.pod, Some(&definition.name), Severity::Normal, "Created", told);
     Ok(id)
+}
+
+/// The container whose processes an ephemeral container wants to see.
+async fn target(ctx: &Context, name: &str) -> Result<Option<String>, Outcome> {
+    let Some(target) = ctx.pod.spec.as_ref().and_then(|s| node_plan::target_of(s, name)) else {
+        return Ok(None);
+    };
+    let failed = |status: tonic::Status| start_error("CreateContainerError", status.message());
+    let all = ctx.node.runtime.list_containers(ctx.pod.metadata.uid.as_deref());
+    let running = all.await.map_err(failed)?.into_iter().find(|c| {
+        c.state == v1::ContainerState::ContainerRunning as i32
+            && c.labels.get(CONTAINER_NAME).map(String::as_str) == Some(target)
+    });
+    match running {
+        Some(container) => Ok(Some(container.id)),
+        None => Err(start_error(
+            "CreateContainerError",
+            format!("unable to find target container \"{target}\""),
+        )),
+    }
 }
 
 /// Removes what an earlier run made of the container but never started.
@@ -438,10 +460,7 @@ pub(crate) async fn kill(ctx: Context, record: Record, grace_s: i64, why: String
 /// The preStop hook: from the pod, or, when its object is gone, from what was written on the container.
 fn pre_stop(pod: &Pod, record: &Record) -> Option<(LifecycleHandler, Option<Container>)> {
     let spec = pod.spec.as_ref();
-    let all = spec
-        .into_iter()
-        .flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-    let definition = all.into_iter().find(|c| c.name == record.container.name).cloned();
+    let definition = spec.and_then(|s| node_plan::definition(s, &record.container.name).map(Cow::into_owned));
     let hook = match &definition {
         Some(definition) => definition.lifecycle.as_ref().and_then(|l| l.pre_stop.clone()),
         None => record

@@ -28,6 +28,7 @@ mod log_rotation;
 mod objects;
 mod pleg;
 mod pods;
+mod port_forward;
 mod prober;
 mod reclaim;
 mod references;

@@ -2,6 +2,7 @@
 
 use crate::log_reader::{self, Options, is_true};
 use crate::pods::Registry;
+use crate::port_forward;
 use crate::run::Node;
 use crate::runtime::{CONTAINER_NAME, Record};
 use crate::sandbox_config::log_dir;
@@ -95,6 +96,7 @@ fn router(kubelet: Kubelet) -> Router {
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec).post(exec))
         .route("/attach/{namespace}/{pod}/{container}", get(attach).post(attach))
+        .route("/portForward/{namespace}/{pod}", get(forward).post(forward))
         .with_state(kubelet)
 }
 
@@ -139,11 +141,9 @@ fn find_pod(kubelet: &Kubelet, namespace: &str, name: &str) -> Result<Arc<Pod>, 
 }
 
 fn has_container(pod: &Pod, name: &str) -> bool {
-    let spec = pod.spec.as_ref();
-    let all = spec
-        .into_iter()
-        .flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-    all.into_iter().any(|c| c.name == name)
+    pod.spec
+        .as_ref()
+        .is_some_and(|s| node_plan::definition(s, name).is_some())
 }
 
 /// A pod's containers of a name, the newest first.
@@ -222,6 +222,7 @@ fn waiting_text(pod: &Pod, container: &str) -> String {
             .iter()
             .flatten()
             .chain(s.init_container_statuses.iter().flatten())
+            .chain(s.ephemeral_container_statuses.iter().flatten())
     });
     let found: Option<&ContainerStatus> = all.into_iter().find(|s| s.name == container);
     let waiting = found.and_then(|s| s.state.as_ref()).and_then(|s| s.waiting.as_ref());
@@ -230,6 +231,26 @@ fn waiting_text(pod: &Pod, container: &str) -> String {
         Some(reason) => format!("waiting to start: {reason}"),
         None => "waiting to start: ContainerCreating".to_owned(),
     }
+}
+
+async fn forward(
+    State(kubelet): State<Kubelet>,
+    Path((namespace, name)): Path<(String, String)>,
+    request: Request,
+) -> Answer {
+    let pod = find_pod(&kubelet, &namespace, &name)?;
+    let sandboxes = kubelet.node.runtime.sandboxes(pod.metadata.uid.as_deref()).await;
+    let sandboxes = sandboxes.map_err(|status| refuse(500, crate::images::message(&status)))?;
+    let ready = |s: &cri::v1::PodSandbox| s.state == cri::v1::PodSandboxState::SandboxReady as i32;
+    let newest = sandboxes.into_iter().filter(ready).max_by_key(|s| s.created_at);
+    let Some(sandbox) = newest else {
+        return Err(refuse(
+            500,
+            format!("pod \"{name}_{namespace}\" has no sandbox that is ready"),
+        ));
+    };
+    let joined = port_forward::join(&kubelet.node, &sandbox.id, request, kubelet.shutdown.clone()).await;
+    joined.map_err(|(code, why)| refuse(code, why))
 }
 
 async fn join(

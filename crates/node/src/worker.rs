@@ -164,7 +164,17 @@ impl Worker {
         if old.labels != newest.metadata.labels || old.annotations != newest.metadata.annotations {
             self.is_stale = true;
         }
+        let wanted = |pod: &Pod| {
+            pod.spec
+                .as_ref()
+                .map(|s| s.ephemeral_containers.as_ref().map_or(0, Vec::len))
+        };
+        let has_more = wanted(&self.pod) != wanted(&newest);
         self.pod = newest;
+        if has_more {
+            self.references = References::new(&self.node, &self.pod);
+            self.changes = self.references.changes();
+        }
     }
 
     fn plan(&mut self) -> Plan {

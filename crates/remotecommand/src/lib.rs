@@ -1,4 +1,5 @@
-//! The streaming protocols of exec and attach: websocket channels (`v5.channel.k8s.io` and older) and SPDY/3.1.
+//! The streaming protocols of exec and attach: websocket channels (`v5.channel.k8s.io` and older) and SPDY/3.1; and
+//! that of port-forward.
 //!
 //! Both ends are given as sessions that do not show the wire: [`accept`] turns an HTTP upgrade into a
 //! [`ServerSession`], [`connect`] makes a [`ClientSession`], and [`pipe`] joins the two, which is what a proxy does.
@@ -8,6 +9,7 @@
 
 mod client;
 mod pipe;
+pub mod port_forward;
 mod protocol;
 mod server;
 mod session;

@@ -92,14 +92,16 @@ impl Pending {
     }
 }
 
+/// Whether a request asks for an upgrade to a protocol.
+pub(crate) fn wants_upgrade(headers: &HeaderMap, protocol: &str) -> bool {
+    let lists_it = |name: &HeaderName, token: &str| lists(headers, name).any(|t| t.eq_ignore_ascii_case(token));
+    lists_it(&CONNECTION, "upgrade") && lists_it(&UPGRADE, protocol)
+}
+
 fn negotiate(headers: &HeaderMap) -> Result<(Negotiated, Response<()>), Refused> {
-    if !lists(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade")) {
-        return Err(Refused::NotAnUpgrade);
-    }
-    let wants = |name: &str| lists(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case(name));
-    if wants("websocket") {
+    if wants_upgrade(headers, "websocket") {
         negotiate_websocket(headers)
-    } else if wants("SPDY/3.1") {
+    } else if wants_upgrade(headers, "SPDY/3.1") {
         negotiate_spdy(headers)
     } else {
         Err(Refused::NotAnUpgrade)
@@ -155,7 +157,7 @@ fn negotiate_spdy(headers: &HeaderMap) -> Result<(Negotiated, Response<()>), Ref
     Ok((Negotiated::Spdy(protocol), response))
 }
 
-fn switching(protocol: &'static str) -> Response<()> {
+pub(crate) fn switching(protocol: &'static str) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response
@@ -168,7 +170,7 @@ fn switching(protocol: &'static str) -> Response<()> {
 }
 
 /// The members of a header that may hold lists and be repeated.
-fn lists<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+pub(crate) fn lists<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers
         .get_all(name)
         .into_iter()

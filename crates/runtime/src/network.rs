@@ -1,6 +1,7 @@
 //! The built-in pod network: one bridge, one address and one veth pair per sandbox, masquerading towards the outside.
 
 mod addresses;
+mod host_ports;
 mod links;
 
 use std::io;
@@ -13,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 pub(crate) use addresses::Addresses;
+pub(crate) use host_ports::{HostPort, wanted as wanted_host_ports};
 
 /// The network of one runtime.
 #[derive(Debug, Clone)]
@@ -68,7 +70,9 @@ fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> NetworkError {
 
 impl Network {
     /// Makes the bridge and all that is needed to leave it, as far as it is not there yet.
-    pub(crate) async fn set_up(&self) -> Result<(), NetworkError> {
+    ///
+    /// `ports` are those of the sandboxes that are connected already.
+    pub(crate) async fn set_up(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
         if self.pod_cidr.prefix_len() > 30 {
             return Err(NetworkError::TooSmall { cidr: self.pod_cidr });
         }
@@ -78,8 +82,11 @@ impl Network {
             std::fs::write(forward, "1").map_err(system("turn IP forwarding on"))?;
         }
         // A machine that cannot masquerade still has a network that its pods can use among themselves.
-        match self.nft(&self.rules()).await {
-            Ok(()) => {}
+        // For 127.0.0.1:hostPort; that nobody else gets at what listens there, our rules see to.
+        let localnet = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", self.bridge);
+        let rules = self.rules() + &host_ports::open(&self.bridge, ports);
+        match self.nft(&rules).await {
+            Ok(()) => std::fs::write(&localnet, "1").map_err(system(format!("write {localnet}")))?,
             Err(NetworkError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 tracing::warn!("nft is not installed: pods reach each other and this machine, but nothing beyond it");
             }
@@ -92,6 +99,22 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    /// Opens ports of the node that lead to a pod.
+    pub(crate) async fn open_ports(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        self.nft(&host_ports::open(&self.bridge, ports)).await
+    }
+
+    /// Closes ports of the node; closed already is fine.
+    pub(crate) async fn close_ports(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        self.nft(&host_ports::close(&self.bridge, ports)).await
     }
 
     /// Connects the network namespace held by `namespace`: its eth0 gets `address`.
@@ -133,8 +156,9 @@ table ip {bridge} {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr {pod_cidr} ip daddr != {pod_cidr} oifname != \"{bridge}\" masquerade
   }}
-}}
-"
+{}}}
+",
+            host_ports::rules(self)
         )
     }
 

@@ -23,6 +23,7 @@ use crate::disk;
 use crate::failure::{blocking, internal};
 use crate::monitor::plan::{CREATED, now};
 use crate::namespaces;
+use crate::network::{HostPort, wanted_host_ports};
 use crate::process::Process;
 use crate::spec::{Namespaces, PidNamespace, SandboxFiles};
 use crate::state::{Runtime, new_id};
@@ -151,6 +152,15 @@ impl Sandbox {
         }
     }
 
+    /// The ports of the node that lead to it.
+    pub(crate) fn host_ports(&self) -> Vec<HostPort> {
+        let address = self.record().address;
+        // What cannot be was refused before the sandbox was made.
+        address.map_or_else(Vec::new, |address| {
+            wanted_host_ports(&self.config, address).unwrap_or_default()
+        })
+    }
+
     fn name(&self) -> String {
         name(&self.config)
     }
@@ -273,6 +283,8 @@ impl Runtime {
                 .connect(&sandbox.id, namespaces::network(&held), address)
                 .await;
             connected.map_err(internal("cannot connect the pod to the network"))?;
+            let opened = self.network.open_ports(&sandbox.host_ports()).await;
+            opened.map_err(internal("cannot open the pod's host ports"))?;
         }
         sandbox
             .set_phase(Phase::Ready)
@@ -287,6 +299,14 @@ impl Runtime {
 
     /// Gives back what a sandbox holds of the machine.
     async fn release_sandbox(&self, sandbox: &Sandbox) -> Result<(), Status> {
+        if let Err(error) = self.network.close_ports(&sandbox.host_ports()).await {
+            // Without nft there are none; with it, they are closed at the next start at the latest.
+            tracing::warn!(
+                sandbox = sandbox.id,
+                error = crate::failure::chain(&error),
+                "cannot close the pod's host ports"
+            );
+        }
         self.network
             .disconnect(&sandbox.id)
             .await
@@ -346,13 +366,7 @@ fn check(config: &PodSandboxConfig) -> Result<(), Status> {
     if config.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
         return Err(Status::invalid_argument("the sandbox's configuration has no name"));
     }
-    if let Some(mapping) = config.port_mappings.iter().find(|mapping| mapping.host_port > 0) {
-        let text = format!(
-            "hostPort {} is not supported by the built-in pod network",
-            mapping.host_port
-        );
-        return Err(Status::unimplemented(text));
-    }
+    wanted_host_ports(config, Ipv4Addr::UNSPECIFIED).map_err(Status::invalid_argument)?;
     let options = options(config);
     let user = options.userns_options.as_ref().map(cri::v1::UserNamespace::mode);
     if user == Some(NamespaceMode::Pod) {

@@ -56,7 +56,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Er
         .local_addr()
         .map_err(at("listen for streams on", Path::new("127.0.0.1")))?;
     let (runtime, fragments) = build(config, Streaming::new(address), shutdown.clone())?;
-    runtime.network.set_up().await?;
+    let connected = runtime.all_sandboxes().into_iter();
+    let connected = connected.filter(|sandbox| sandbox.record().phase == crate::sandbox::Phase::Ready);
+    let ports: Vec<_> = connected.flat_map(|sandbox| sandbox.host_ports()).collect();
+    runtime.network.set_up(&ports).await?;
     runtime.recover(fragments).await;
     let listener = bind(&socket)?;
     let tasks = runtime.tasks.clone();

@@ -1,5 +1,6 @@
-//! The streaming server of Exec and Attach: on loopback, behind tokens that work once.
+//! The streaming server of Exec, Attach and PortForward: on loopback, behind tokens that work once.
 
+mod forward;
 mod terminal;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::container::Container;
 use crate::exec::{self, Streams};
 use crate::monitor::wire::Kind;
 use crate::monitor_client::{Connection, Requests};
+use crate::sandbox::Sandbox;
 use crate::state::Runtime;
 
 /// A token is used at once or not at all.
@@ -31,10 +33,17 @@ const TOKEN_LIFE: Duration = Duration::from_secs(60);
 /// Where streams are served, and what has been promised to whom.
 pub(crate) struct Streaming {
     address: SocketAddr,
-    promised: Mutex<BTreeMap<String, (Instant, Job)>>,
+    promised: Mutex<BTreeMap<String, (Instant, Promise)>>,
 }
 
 /// What a token stands for.
+enum Promise {
+    Job(Job),
+    /// Connections to the ports of a sandbox.
+    Ports(Arc<Sandbox>),
+}
+
+/// A session with a container.
 pub(crate) struct Job {
     pub(crate) container: Arc<Container>,
     pub(crate) streams: StreamOptions,
@@ -52,18 +61,27 @@ impl Streaming {
 
     /// A URL at which the job is done, once.
     pub(crate) fn promise(&self, job: Job) -> String {
-        let token = uuid::Uuid::new_v4().simple().to_string();
         let verb = if job.command.is_some() { "exec" } else { "attach" };
+        self.keep(verb, Promise::Job(job))
+    }
+
+    /// A URL at which the ports of a sandbox can be reached, in one session.
+    pub(crate) fn promise_ports(&self, sandbox: Arc<Sandbox>) -> String {
+        self.keep("portforward", Promise::Ports(sandbox))
+    }
+
+    fn keep(&self, verb: &str, promise: Promise) -> String {
+        let token = uuid::Uuid::new_v4().simple().to_string();
         let url = format!("http://{}/{verb}/{token}", self.address);
         let mut promised = self.promised.lock().expect("no holder panics");
         promised.retain(|_, (since, _)| since.elapsed() < TOKEN_LIFE);
-        promised.insert(token, (Instant::now(), job));
+        promised.insert(token, (Instant::now(), promise));
         url
     }
 
-    fn take(&self, token: &str) -> Option<Job> {
-        let (since, job) = self.promised.lock().expect("no holder panics").remove(token)?;
-        (since.elapsed() < TOKEN_LIFE).then_some(job)
+    fn take(&self, token: &str) -> Option<Promise> {
+        let (since, promise) = self.promised.lock().expect("no holder panics").remove(token)?;
+        (since.elapsed() < TOKEN_LIFE).then_some(promise)
     }
 }
 
@@ -73,6 +91,7 @@ pub(crate) async fn serve(runtime: Arc<Runtime>, listener: TcpListener) -> io::R
     let router = Router::new()
         .route("/exec/{token}", any(stream))
         .route("/attach/{token}", any(stream))
+        .route("/portforward/{token}", any(stream))
         .with_state(runtime);
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
@@ -80,8 +99,10 @@ pub(crate) async fn serve(runtime: Arc<Runtime>, listener: TcpListener) -> io::R
 }
 
 async fn stream(State(runtime): State<Arc<Runtime>>, Path(token): Path<String>, mut request: Request) -> Response {
-    let Some(job) = runtime.streaming.take(&token) else {
-        return (StatusCode::NOT_FOUND, "no such stream, or its token was used already").into_response();
+    let job = match runtime.streaming.take(&token) {
+        None => return (StatusCode::NOT_FOUND, "no such stream, or its token was used already").into_response(),
+        Some(Promise::Ports(sandbox)) => return forward::serve(&runtime, sandbox, &mut request),
+        Some(Promise::Job(job)) => job,
     };
     match remotecommand::accept(&mut request, job.streams) {
         Err(refused) => (refused.status_code(), refused.to_string()).into_response(),

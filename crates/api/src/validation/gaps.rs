@@ -14,8 +14,6 @@ enum Part {
     PodSpec,
     /// A container of any sort, in a pod's spec.
     Container,
-    /// A container of a pod that has a network of its own.
-    NetworkedContainer,
     /// A Service's spec.
     Service,
     /// A claim's spec, its own or in a StatefulSet's template.
@@ -74,7 +72,6 @@ const NO_LABELS: &str = "the built-in runtime gives processes no SELinux labels 
 
 /// All gaps.
 const GAPS: &[Gap] = &[
-    gap(Part::PodSpec, "ephemeralContainers"),
     Gap {
         part: Part::PodSpec,
         path: "hostUsers",
@@ -183,12 +180,6 @@ const GAPS: &[Gap] = &[
         but: But::Value(&["Disabled"]),
         why: "",
     },
-    gap_why(
-        Part::NetworkedContainer,
-        "ports[].hostPort",
-        "the built-in pod network opens no ports of the node, so the \
-        pod cannot start there",
-    ),
     Gap {
         part: Part::Service,
         path: "type",
@@ -346,13 +337,6 @@ fn pod_parts(spec: Place<'_>) -> Vec<(Part, Place<'_>)> {
                 .collect::<Vec<_>>()
         })
         .collect();
-    if !spec.at("hostNetwork").is_true() {
-        let networked: Vec<_> = parts
-            .iter()
-            .map(|(_, container)| (Part::NetworkedContainer, container.clone()))
-            .collect();
-        parts.extend(networked);
-    }
     parts.insert(0, (Part::PodSpec, spec));
     parts
 }

@@ -222,11 +222,7 @@ impl World {
         self.check_order(name, sandbox_id);
         self.made += 1;
         let spec = self.pod.spec.clone().expect("a spec");
-        let definition = spec
-            .containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-            .find(|c| c.name == name);
+        let definition = node_plan::definition(&spec, name);
         let id = format!("c{}", self.made);
         self.memory.verdicts.insert(
             id.clone(),
@@ -244,14 +240,17 @@ impl World {
             state: ContainerState::Running,
             created_at: self.now,
             started_at: Some(self.now),
-            hash: container_hash(definition.expect("a definition")),
+            hash: container_hash(&definition.expect("a definition")),
             ..Container::default()
         });
     }
 
-    /// No container before all init containers have succeeded in its sandbox.
+    /// No container before all init containers have succeeded in its sandbox, but for ephemeral ones.
     fn check_order(&self, name: &str, sandbox_id: &str) {
         let spec = self.pod.spec.as_ref().expect("a spec");
+        if spec.ephemeral_containers.iter().flatten().any(|c| c.name == name) {
+            return;
+        }
         let init: Vec<&Definition> = spec.init_containers.iter().flatten().collect();
         let at = init.iter().position(|d| d.name == name).unwrap_or(init.len());
         for before in init[..at].iter().filter(|d| d.restart_policy.is_none()) {
@@ -332,7 +331,8 @@ pub(crate) fn states(status: &PodStatus) -> Vec<String> {
         .init_container_statuses
         .iter()
         .flatten()
-        .chain(status.container_statuses.iter().flatten());
+        .chain(status.container_statuses.iter().flatten())
+        .chain(status.ephemeral_container_statuses.iter().flatten());
     let text = |s: &api::k8s::api::core::v1::ContainerStatus| {
         let state = s.state.clone().unwrap_or_default();
         let what = match (&state.waiting, &state.terminated) {

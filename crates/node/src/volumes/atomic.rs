@@ -12,7 +12,7 @@ use node_plan::PayloadFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const DATA: &str = "..data";
@@ -60,9 +60,9 @@ fn version_name(dir: &Path) -> String {
 }
 
 fn write_version(version: &Path, files: &BTreeMap<String, PayloadFile>, group: Option<u32>) -> io::Result<()> {
-    let own = |path: &Path| match group {
-        Some(gid) => chown(path, None::<Uid>, Some(Gid::from_raw(gid))).map_err(io::Error::from),
-        None => Ok(()),
+    let own = |path: &Path, user: Option<u32>| match (user, group) {
+        (None, None) => Ok(()),
+        _ => chown(path, user.map(Uid::from_raw), group.map(Gid::from_raw)).map_err(io::Error::from),
     };
     let mut dirs = BTreeSet::from([version.to_path_buf()]);
     for (path, file) in files {
@@ -71,12 +71,12 @@ fn write_version(version: &Path, files: &BTreeMap<String, PayloadFile>, group: O
         dirs.extend(parents.map(Path::to_path_buf));
         fs::create_dir_all(target.parent().unwrap_or(version))?;
         fs::write(&target, &file.content)?;
-        own(&target)?;
+        own(&target, file.owner)?;
         fs::set_permissions(&target, fs::Permissions::from_mode(mode_of(file, group)))?;
     }
     fs::create_dir_all(version)?;
     for dir in &dirs {
-        own(dir)?;
+        own(dir, None)?;
         let setgid = if group.is_some() { 0o2000 } else { 0 };
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755 | setgid))?;
     }
@@ -108,7 +108,11 @@ fn is_same(version: &Path, files: &BTreeMap<String, PayloadFile>, group: Option<
             let Some(file) = files.get(&relative) else {
                 return Ok(false);
             };
-            if meta.permissions().mode() & 0o7777 != mode_of(file, group) || fs::read(&path)? != file.content {
+            let is_owned = file.owner.is_none_or(|owner| owner == meta.uid());
+            if !is_owned
+                || meta.permissions().mode() & 0o7777 != mode_of(file, group)
+                || fs::read(&path)? != file.content
+            {
                 return Ok(false);
             }
             found += 1;
@@ -153,6 +157,7 @@ mod tests {
         let file = |text: &str, mode| PayloadFile {
             content: text.as_bytes().to_vec(),
             mode,
+            owner: None,
         };
         list.iter()
             .map(|(path, text, mode)| ((*path).to_owned(), file(text, *mode)))

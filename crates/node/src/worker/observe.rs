@@ -113,7 +113,8 @@ impl Worker {
             .container_statuses
             .iter()
             .flatten()
-            .chain(status.init_container_statuses.iter().flatten());
+            .chain(status.init_container_statuses.iter().flatten())
+            .chain(status.ephemeral_container_statuses.iter().flatten());
         for container in all {
             let waiting = container.state.as_ref().and_then(|s| s.waiting.as_ref());
             let reason = waiting.and_then(|w| w.reason.clone()).unwrap_or_default();

@@ -91,15 +91,8 @@ impl Worker {
         let StartError { reason, message } = error;
         let before = self.memory.failures.get(name).filter(|f| f.reason == reason);
         let times = before.map_or(1, |f| f.failure.times.saturating_add(1));
-        let spec = self.pod.spec.as_ref();
-        let all = spec
-            .into_iter()
-            .flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-        let image = all
-            .into_iter()
-            .find(|c| c.name == name)
-            .and_then(|c| c.image.clone())
-            .unwrap_or_default();
+        let definition = self.pod.spec.as_ref().and_then(|s| node_plan::definition(s, name));
+        let image = definition.and_then(|c| c.image.clone()).unwrap_or_default();
         let (delay, held_reason, held_message) = match reason {
             "ErrImagePull" => {
                 let held = format!("Back-off pulling image \"{image}\": ErrImagePull: {message}");

@@ -308,10 +308,16 @@ impl RuntimeService for Service {
         answer(AttachResponse { url })
     }
 
-    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        Err(Status::unimplemented(
-            "port-forward is not supported by this runtime; the pod's address is reachable from this machine",
-        ))
+    async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        let sandbox = self.0.sandbox(&request.into_inner().pod_sandbox_id)?;
+        if sandbox.state() != PodSandboxState::SandboxReady {
+            return Err(Status::failed_precondition(format!(
+                "pod sandbox {} is not ready",
+                sandbox.id
+            )));
+        }
+        let url = self.0.streaming.promise_ports(sandbox);
+        answer(PortForwardResponse { url })
     }
 
     async fn container_stats(&self, request: Request<ContainerStatsRequest>) -> Answer<ContainerStatsResponse> {

@@ -290,3 +290,70 @@ async fn volumes_are_mounted_and_logs_rotated() {
     bed.ended(&id).await;
     assert_eq!(bed.output("web-0", "main"), "stdout F after\n");
 }
+
+/// Reads what a port of this machine says, asking until it says something.
+fn ask(address: &str, port: u16) -> String {
+    let script =
+        format!("until (exec 3<>/dev/tcp/{address}/{port} && cat <&3) 2>/dev/null | grep hello; do sleep 0.1; done");
+    let asked = std::process::Command::new("timeout")
+        .args(["10", "bash", "-c", &script])
+        .output();
+    String::from_utf8_lossy(&asked.expect("bash runs").stdout).into_owned()
+}
+
+#[tokio::test]
+async fn ports_of_the_node_lead_to_pods() {
+    let mut bed = Bed::new(21).await;
+    let mapping = |host_ip: &str, host_port: i32| PortMapping {
+        protocol: Protocol::Tcp.into(),
+        container_port: 80,
+        host_port,
+        host_ip: host_ip.into(),
+    };
+    let mut config = bed.sandbox_config("web-0");
+    config.port_mappings = vec![mapping("", 18_321), mapping("127.0.0.1", 18_322)];
+    let request = RunPodSandboxRequest {
+        config: Some(config),
+        runtime_handler: String::new(),
+    };
+    let sandbox = bed
+        .runtime
+        .run_pod_sandbox(request)
+        .await
+        .expect("made")
+        .into_inner()
+        .pod_sandbox_id;
+    let server = shell("server", "while :; do echo hello | nc -l -p 80; done");
+    bed.run(&sandbox, server).await;
+    assert_eq!(ask("127.0.0.1", 18_321), "hello\n");
+    assert_eq!(ask("127.0.0.1", 18_322), "hello\n");
+    // The gateway is an address of this machine, too; the second port is for another one.
+    assert_eq!(ask("10.211.21.1", 18_321), "hello\n");
+    // From another pod and from itself, by an address of the node.
+    let other = bed.sandbox("other").await;
+    for (pod, sandbox) in [("other", &other), ("web-0", &sandbox)] {
+        let script = "until nc -w 5 10.211.21.1 18321 </dev/null | grep hello; do sleep 0.1; done; nc -w 2 10.211.21.1 18322 </dev/null";
+        let client = bed.run(sandbox, shell("client", script)).await;
+        assert_ne!(
+            bed.ended(&client).await.exit_code,
+            0,
+            "18322 is open on another address"
+        );
+        assert!(bed.output(pod, "client").contains("hello"));
+    }
+    // A server that starts anew opens them again, and nothing is left of those of a stopped pod.
+    bed.kill();
+    bed.start().await;
+    assert_eq!(ask("127.0.0.1", 18_321), "hello\n");
+    bed.runtime
+        .stop_pod_sandbox(StopPodSandboxRequest {
+            pod_sandbox_id: sandbox,
+        })
+        .await
+        .expect("stopped");
+    let rules = std::process::Command::new("nft")
+        .args(["list", "table", "ip", "sft21"])
+        .output();
+    let rules = String::from_utf8_lossy(&rules.expect("nft runs").stdout).into_owned();
+    assert!(rules.contains("map ports") && !rules.contains("1832"), "{rules}");
+}

@@ -250,3 +250,88 @@ async fn execs_have_an_end() {
         assert_eq!((event.container_event_type(), &event.container_id), (kind, &id));
     }
 }
+
+/// Upgrades a connection to the streaming server to SPDY, as kubelets do for port-forward.
+async fn spdy(url: &str) -> remotecommand::spdy::Connection {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (address, path) = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+        .expect("a URL");
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let request = format!(
+        "POST /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
+         X-Stream-Protocol-Version: portforward.k8s.io\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.expect("an answer"));
+    }
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    remotecommand::spdy::Connection::start(stream, remotecommand::spdy::Role::Client).0
+}
+
+/// Says something to a port; what comes back, and what went wrong.
+async fn say(
+    connection: &remotecommand::spdy::Connection,
+    id: &str,
+    port: &str,
+    text: &'static str,
+) -> (String, String) {
+    let headers = |kind: &str| {
+        [("streamtype", kind), ("port", port), ("requestid", id)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec()
+    };
+    let mut error = connection.open(headers("error")).await.expect("an error stream");
+    let mut data = connection.open(headers("data")).await.expect("a data stream");
+    data.writer
+        .send(Bytes::from_static(text.as_bytes()))
+        .await
+        .expect("sent");
+    data.writer.finish().await.expect("finished");
+    let (mut got, mut wrong) = (Vec::new(), Vec::new());
+    while let Some(bytes) = data.reader.recv().await {
+        got.extend_from_slice(&bytes);
+    }
+    while let Some(bytes) = error.reader.recv().await {
+        wrong.extend_from_slice(&bytes);
+    }
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (text(got), text(wrong))
+}
+
+#[tokio::test]
+async fn ports_of_a_pod_are_forwarded() {
+    let mut bed = Bed::new(20).await;
+    let sandbox = bed.sandbox("web-0").await;
+    // On loopback of the pod only, so nothing but its namespace leads there.
+    let script = "mkfifo /tmp/in; while :; do cat /tmp/in | nc -l -s 127.0.0.1 -p 8080 >/tmp/in; done";
+    let id = bed.run(&sandbox, shell("server", script)).await;
+    let begun = std::time::Instant::now();
+    while !bed
+        .exec(&id, &["cat", "/proc/net/tcp"])
+        .await
+        .expect("read")
+        .0
+        .contains("0100007F:1F90 00000000:0000 0A")
+    {
+        assert!(begun.elapsed().as_secs() < 20, "nothing listens");
+    }
+    let request = PortForwardRequest {
+        pod_sandbox_id: sandbox,
+        port: vec![],
+    };
+    let url = bed.runtime.port_forward(request).await.expect("a URL").into_inner().url;
+    let connection = spdy(&url).await;
+    let (got, wrong) = say(&connection, "0", "8080", "ping\n").await;
+    assert_eq!((got.as_str(), wrong.as_str()), ("ping\n", ""));
+    let (got, wrong) = say(&connection, "1", "9", "ping\n").await;
+    assert_eq!(got, "");
+    assert!(
+        wrong.contains("error forwarding port 9") && wrong.contains("refused"),
+        "{wrong}"
+    );
+}
