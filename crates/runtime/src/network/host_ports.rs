@@ -57,7 +57,7 @@ fn parse(mapping: &PortMapping, address: Ipv4Addr) -> Result<HostPort, String> {
 
 /// The parts of our table that host ports need.
 pub(super) fn rules(network: &Network) -> String {
-    let Network { bridge, pod_cidr, .. } = network;
+    let bridge = &network.bridge;
     // -300 is "raw" and -100 "dstnat"; nft has these names not for all hooks.
     format!(
         "
@@ -78,7 +78,7 @@ pub(super) fn rules(network: &Network) -> String {
   }}
   chain output {{
     type nat hook output priority -100; policy accept;
-    ip daddr != {pod_cidr} jump host_ports
+    jump host_ports
   }}
   chain answers {{
     type nat hook postrouting priority 99; policy accept;

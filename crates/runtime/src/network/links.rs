@@ -9,7 +9,8 @@ use std::path::Path;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{
-    Error, Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
+    Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    new_connection,
 };
 
 use super::{Network, NetworkError, mac, system};
@@ -115,7 +116,16 @@ pub(super) async fn make_pair(
         .up()
         .build();
     let made = netlink_.handle.link().add(pair).execute().await;
-    made.map_err(netlink(format!("connect {host_end} to the bridge {}", network.bridge)))
+    let fail = || netlink(format!("connect {host_end} to the bridge {}", network.bridge));
+    made.map_err(fail())?;
+    let link = netlink_.index(host_end).await.map_err(fail())?;
+    let index = link
+        .ok_or_else(|| system(format!("find {host_end}"))(io::ErrorKind::NotFound.into()))?
+        .header
+        .index;
+    // What a pod sends to itself by another address of its comes back where it came from.
+    let port = LinkBridgePort::new(index).hairpin(true).build();
+    netlink_.handle.link().set_port(port).execute().await.map_err(fail())
 }
 
 /// Turns the interfaces of the calling thread's network namespace on; runs on a thread of its own.
