@@ -11,6 +11,7 @@ use crate::quantity::Amount;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
+pub use pods::asked as asked_by_pod;
 pub use scopes::selects;
 
 /// Amounts by resource name, e.g. `requests.cpu` or `count/widgets.example.com`.

@@ -12,9 +12,12 @@
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod persistent_volume_claim_resize;
+mod pod_security;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use;
@@ -58,6 +61,7 @@ pub(crate) struct Review<'a> {
 /// Lets the steps change an object that is created or updated.
 pub(crate) async fn mutate(review: &mut Review<'_>, object: &mut Value) -> Outcome<()> {
     namespace_lifecycle::mutate(review, object).await?;
+    limit_ranger::mutate(review, object).await?;
     service_account::mutate(review, object).await?;
     token_secret::mutate(review, object).await?;
     priority::mutate(review, object).await?;
@@ -71,11 +75,14 @@ pub(crate) async fn mutate(review: &mut Review<'_>, object: &mut Value) -> Outco
 /// Asks the steps whether what would be stored (of a delete: what is stored) may be so. A step that relies on other
 /// objects adds to `change` what must hold or be written along with this one.
 pub(crate) async fn validate(review: &mut Review<'_>, object: &Value, change: &mut Change) -> Outcome<()> {
-    let _ = &change;
     namespace_lifecycle::validate(review, object)?;
+    limit_ranger::validate(review, object).await?;
+    pod_security::validate(review, object).await?;
     priority::validate(review, object).await?;
     persistent_volume_claim_resize::validate(review, object).await?;
-    runtime_class::validate(review, object).await
+    runtime_class::validate(review, object).await?;
+    // Last, so that nothing is charged for what another step refuses.
+    resource_quota::validate(review, object, change).await
 }
 
 impl<'a> Review<'a> {
@@ -91,8 +98,13 @@ impl<'a> Review<'a> {
 
     /// Whether the write is one of these operations on the main resource of a kind.
     pub(crate) fn is(&self, group: &str, kind: &str, operations: &[Operation]) -> bool {
-        let of = &self.call.kind;
-        of.group == group && of.kind == kind && self.call.subresource.is_empty() && operations.contains(&self.operation)
+        self.is_of(group, kind, "", operations)
+    }
+
+    /// Whether the write is one of these operations on a subresource of a kind.
+    pub(crate) fn is_of(&self, group: &str, kind: &str, subresource: &str, operations: &[Operation]) -> bool {
+        let (of, part) = (&self.call.kind, &self.call.subresource);
+        of.group == group && of.kind == kind && part == subresource && operations.contains(&self.operation)
     }
 
     /// 403 with these words.

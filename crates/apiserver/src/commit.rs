@@ -70,7 +70,13 @@ impl Server {
 
     /// Reads all objects of a kind.
     pub(crate) async fn read_all(&self, kind: &Kind) -> Outcome<Vec<Stored>> {
-        let start = names::kind_prefix(kind);
+        let kvs = self.read_namespace(kind, "").await?;
+        Ok(kvs.iter().map(Stored::from).collect())
+    }
+
+    /// Reads all objects of a kind in a namespace (an empty one stands for all).
+    pub(crate) async fn read_namespace(&self, kind: &Kind, namespace: &str) -> Outcome<Vec<KeyValue>> {
+        let start = names::collection_prefix(kind, namespace);
         let end = store::prefix_end(&start);
         let request = RangeRequest {
             start,
@@ -79,7 +85,7 @@ impl Server {
             limit: 0,
         };
         let response = self.store.range(request).await.map_err(|error| store_failed(&error))?;
-        Ok(response.kvs.iter().map(Stored::from).collect())
+        Ok(response.kvs)
     }
 
     /// Makes a change, if its conditions hold.

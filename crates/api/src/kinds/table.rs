@@ -69,6 +69,7 @@ pub(super) static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| vec![
     Kind {
         short_names: &["limits"],
         create_on_update: true,
+        acted_on: true,
         ..row(
             "",
             "LimitRange",
@@ -161,6 +162,7 @@ pub(super) static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| vec![
     },
     Kind {
         short_names: &["quota"],
+        acted_on: true,
         has_status: true,
         delete_returns_object: true,
         ..row(

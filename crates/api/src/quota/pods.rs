@@ -83,13 +83,23 @@ fn is_extended(name: &str) -> bool {
     !is_native && !name.starts_with(REQUESTS)
 }
 
-/// `requests` or `limits` of the whole pod.
-fn sum(pod: &Value, of: &str) -> ResourceList {
-    let spec = &pod["spec"];
-    let mut total = hungriest_moment(pod, of);
-    let whole_pod = amounts::of(&spec["resources"][of]);
+/// The `requests` or `limits` that a pod's spec asks for, without the overhead of its runtime: its containers at their
+/// hungriest moment, or what is said for the whole pod.
+pub fn asked(pod: &Value, of: &str) -> ResourceList {
+    with_whole_pod(pod, of, hungriest_moment(pod, of, &BTreeMap::new()))
+}
+
+fn with_whole_pod(pod: &Value, of: &str, mut total: ResourceList) -> ResourceList {
+    let whole_pod = amounts::of(&pod["spec"]["resources"][of]);
     let is_counted = |name: &String| matches!(name.as_str(), "cpu" | "memory") || name.starts_with(HUGE_PAGES);
     total.extend(whole_pod.into_iter().filter(|(name, _)| is_counted(name)));
+    total
+}
+
+/// `requests` or `limits` of the whole pod as its node has to find room for them.
+fn sum(pod: &Value, of: &str) -> ResourceList {
+    let spec = &pod["spec"];
+    let total = with_whole_pod(pod, of, hungriest_moment(pod, of, &given_by_node(pod, of)));
     let overhead = amounts::of(&spec["overhead"]);
     if of == "requests" {
         return amounts::sum(&total, &overhead);
@@ -100,9 +110,8 @@ fn sum(pod: &Value, of: &str) -> ResourceList {
 }
 
 /// The containers together, or an init container beside the sidecars started before it, whichever is more.
-fn hungriest_moment(pod: &Value, of: &str) -> ResourceList {
+fn hungriest_moment(pod: &Value, of: &str, given: &BTreeMap<&str, ResourceList>) -> ResourceList {
     let spec = &pod["spec"];
-    let given = given_by_node(pod, of);
     let of_container = |container: &Value| {
         let asked = amounts::of(&container["resources"][of]);
         let name = container["name"].as_str().unwrap_or_default();
