@@ -1,17 +1,19 @@
-//! `cargo xtask gen-schema DIR`: turns the OpenAPI v3 documents that a Kubernetes API server publishes (saved as
+//! `cargo xtask gen-schema DIR GO_DIR`: turns the OpenAPI v3 documents that a Kubernetes API server publishes (saved as
 //! `*.json` in DIR) into `crates/api/src/schema/table.txt`: names, types, list kinds, merge keys, defaults; no prose.
 //!
 //! The format is explained where it is read, in `crates/api/src/schema/table.rs`.
 
-use anyhow::{Context, bail, ensure};
-use serde_json::{Map, Value, json};
+use crate::go_schema;
+use anyhow::{Context, bail};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
 const PROVENANCE: &str = "\
-# Facts of the Kubernetes API types, version 1.36, made by `cargo xtask gen-schema DIR` from the OpenAPI v3 documents
-# that kube-apiserver publishes under /openapi/v3 (Kubernetes is licensed under Apache-2.0). Do not edit.
+# Facts of the Kubernetes API types, version 1.36, made by `cargo xtask gen-schema DIR GO_DIR` from the OpenAPI v3
+# documents that kube-apiserver publishes under /openapi/v3, and for groups not recorded there from the Go types that it
+# makes them of (Kubernetes is licensed under Apache-2.0). Do not edit.
 ";
 
 /// Time fields that are pointers in the Go types, or are left out when zero; every other one is written as null.
@@ -38,9 +40,21 @@ const NULLS: [(&str, &str); 4] = [
     ("io.k8s.api.authentication.v1.TokenRequestSpec", "boundObjectRef"),
 ];
 
+/// Packages whose documents were not recorded.
+const UNRECORDED: [&str; 8] = [
+    "io.k8s.api.admissionregistration.v1.",
+    "io.k8s.api.autoscaling.v2.",
+    "io.k8s.api.certificates.v1.",
+    "io.k8s.api.flowcontrol.v1.",
+    "io.k8s.api.node.v1.",
+    "io.k8s.api.resource.v1.",
+    "io.k8s.api.scheduling.v1.",
+    "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.",
+];
+
 /// Writes the table.
-pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
-    let types = read_types(dir)?;
+pub(crate) fn run(dir: &Path, go_dir: &Path) -> anyhow::Result<()> {
+    let types = read_types(dir, go_dir)?;
     let mut table = PROVENANCE.to_owned();
     for (name, schema) in &types {
         write_type(&mut table, name, schema).with_context(|| format!("type {name}"))?;
@@ -51,43 +65,11 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     std::fs::write(root.join("crates/api/src/schema/table.txt"), table).context("write the table")
 }
 
-/// Types that we serve and whose document was not among those recorded; from the published API reference.
-fn unrecorded() -> [(String, Value); 2] {
-    let reference = |name: &str| json!({"allOf": [{"$ref": format!("#/components/schemas/{name}")}], "default": {}});
-    let kind = |kind: &str| json!([{"group": "scheduling.k8s.io", "kind": kind, "version": "v1"}]);
-    let class = json!({
-        "type": "object",
-        "required": ["value"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "description": {"type": "string"},
-            "globalDefault": {"type": "boolean"},
-            "kind": {"type": "string"},
-            "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"),
-            "preemptionPolicy": {"type": "string", "enum": ["Never", "PreemptLowerPriority"]},
-            "value": {"type": "integer", "format": "int32", "default": 0},
-        },
-        "x-kubernetes-group-version-kind": kind("PriorityClass"),
-    });
-    let item = json!({"$ref": "#/components/schemas/io.k8s.api.scheduling.v1.PriorityClass"});
-    let list = json!({
-        "type": "object",
-        "required": ["items"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "items": {"type": "array", "items": item},
-            "kind": {"type": "string"},
-            "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"),
-        },
-        "x-kubernetes-group-version-kind": kind("PriorityClassList"),
-    });
-    let name = |kind: &str| format!("io.k8s.api.scheduling.v1.{kind}");
-    [(name("PriorityClass"), class), (name("PriorityClassList"), list)]
-}
-
 /// All types of all documents; a type that stands in several is the same in each but for its list of kinds.
-fn read_types(dir: &Path) -> anyhow::Result<BTreeMap<String, Value>> {
-    let mut types = BTreeMap::from(unrecorded());
+/// Those of groups whose documents were not recorded are made as upstream makes them, of the Go types.
+fn read_types(dir: &Path, go_dir: &Path) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut types = BTreeMap::from_iter(go_schema::read(go_dir)?);
+    types.retain(|name, _| UNRECORDED.iter().any(|package| name.starts_with(package)));
     for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
@@ -173,11 +155,8 @@ fn write_field(
             .get(key)
             .or_else(|| (key == "enum").then(|| schema.pointer("/items/enum")).flatten())
         {
-            let text = serde_json::to_string(value)?;
-            ensure!(
-                !text.contains(' '),
-                "{text} has a space, which the format has no place for"
-            );
+            // Spaces part the words of a line.
+            let text = serde_json::to_string(value)?.replace(' ', "\\u0020");
             write!(table, " {word}={text}")?;
         }
     }

@@ -4,9 +4,12 @@ mod architecture;
 mod check;
 mod debian;
 mod demo;
+mod gen_fields;
 #[cfg(feature = "gen-proto")]
 mod gen_proto;
 mod gen_schema;
+mod go_schema;
+mod go_types;
 mod image;
 mod shell;
 mod test;
@@ -18,7 +21,8 @@ const USAGE: &str = "cargo xtask COMMAND
   check                                  formatting, lints, the crates' arrows
   image web|redis OUT.tar                build a test image from Debian packages
   gen-proto                              regenerate crates/{cri,store-etcd} (needs --features gen-proto)
-  gen-schema DIR                         regenerate the schema table from published OpenAPI documents";
+  gen-schema DIR GO_DIR                  regenerate the schema table from published OpenAPI documents and Go types
+  gen-fields GO_DIR                      regenerate the table of protobuf fields from published Go types";
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -33,7 +37,8 @@ fn main() -> anyhow::Result<()> {
         ["gen-proto"] => gen_proto::run(),
         #[cfg(not(feature = "gen-proto"))]
         ["gen-proto"] => anyhow::bail!("run: cargo run -p xtask --features gen-proto -- gen-proto"),
-        ["gen-schema", dir] => gen_schema::run(dir.as_ref()),
+        ["gen-schema", dir, go_dir] => gen_schema::run(dir.as_ref(), go_dir.as_ref()),
+        ["gen-fields", go_dir] => gen_fields::run(go_dir.as_ref()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -4,6 +4,7 @@
 //! priority 1 are those of `-o wide`.
 
 mod access;
+mod configuration;
 mod duration;
 mod layout;
 mod network;
@@ -140,6 +141,25 @@ pub fn cells(kind: &Kind, object: &Value, now_s: i64) -> Vec<Value> {
         ("", "ResourceQuota") => access::quota(row),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => access::binding(row),
         ("scheduling.k8s.io", "PriorityClass") => access::priority(row),
+        ("autoscaling", "HorizontalPodAutoscaler") => configuration::autoscaler(row),
+        ("certificates.k8s.io", _) => configuration::certificate_request(row),
+        ("networking.k8s.io", "IPAddress") => configuration::address(row),
+        ("networking.k8s.io", "ServiceCIDR") => configuration::ranges(row),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => configuration::flow_schema(row),
+        ("flowcontrol.apiserver.k8s.io", _) => configuration::priority_level(row),
+        ("resource.k8s.io", "ResourceClaim") => configuration::claim(row),
+        ("resource.k8s.io", "ResourceSlice") => configuration::slice(row),
+        ("resource.k8s.io", _) => vec![row.name(), row.age()],
+        ("node.k8s.io", "RuntimeClass") => vec![row.name(), json!(row.text("/handler")), row.age()],
+        ("storage.k8s.io", "VolumeAttributesClass") => vec![row.name(), json!(row.text("/driverName")), row.age()],
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
+            vec![row.name(), json!(row.items("/webhooks").len()), row.age()]
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy" | "MutatingAdmissionPolicy") => {
+            configuration::policy(row)
+        }
+        ("admissionregistration.k8s.io", _) => configuration::policy_binding(row),
+        ("apiregistration.k8s.io", _) => configuration::api_service(row),
         _ => vec![row.name(), object["metadata"]["creationTimestamp"].clone()],
     }
 }

@@ -5,6 +5,7 @@
 //! requests from its limits, a claim template's kind) is done by the type around it, which the walk meets first.
 
 mod canonical;
+mod configuration;
 mod containers;
 mod images;
 mod network;
@@ -46,6 +47,7 @@ fn by_type(name: &str, value: &mut Value) {
     network::apply(name, value);
     storage::apply(name, value);
     rights::apply(name, value);
+    configuration::apply(name, value);
 }
 
 /// Sets a field that is absent or null.

@@ -1,5 +1,6 @@
 //! The table of served kinds: one row says all that the generic path needs to know of a kind.
 
+mod configuration;
 mod names;
 mod table;
 
@@ -33,6 +34,9 @@ pub struct Kind {
     pub schema: &'static str,
     /// The group in whose version objects are stored; differs from `group` only where two groups serve one storage.
     pub storage_group: &'static str,
+    /// The version in which objects are stored; differs from `version` only where two versions of the table serve one
+    /// storage.
+    pub storage_version: &'static str,
     /// Whether `/status` is served (then the main resource ignores status and the other way round).
     pub has_status: bool,
     /// Whether `/scale` is served.
@@ -147,7 +151,12 @@ impl Kind {
         if self.storage_group == self.group {
             return self;
         }
-        by_resource(self.storage_group, self.version, self.plural).expect("the table names served storage groups only")
+        by_resource(self.storage_group, self.storage_version, self.plural).expect("the table names served kinds only")
+    }
+
+    /// Whether objects are stored in the form of this kind.
+    pub fn is_stored_as_served(&self) -> bool {
+        self.storage_group == self.group && self.storage_version == self.version
     }
 
     /// The verbs of the main resource, as discovery lists them.
@@ -185,7 +194,7 @@ mod tests {
 
     #[test]
     fn no_two_kinds_share_a_resource_or_a_schema() {
-        let resources: BTreeSet<_> = kinds().iter().map(|k| (k.group, k.plural)).collect();
+        let resources: BTreeSet<_> = kinds().iter().map(|k| (k.group, k.version, k.plural)).collect();
         let schemas: BTreeSet<_> = kinds().iter().map(|k| k.schema).collect();
         assert_eq!(resources.len(), kinds().len());
         assert_eq!(schemas.len(), kinds().len());

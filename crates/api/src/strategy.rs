@@ -1,5 +1,6 @@
 //! What a write may touch: which part of a request is kept and which comes from the stored object.
 
+mod configuration;
 mod pod;
 mod semantic;
 mod service;
@@ -7,6 +8,7 @@ mod service;
 use crate::kinds::Kind;
 use serde_json::{Value, json};
 
+pub use configuration::{approve, is_status_only};
 pub use pod::qos_class;
 pub use semantic::equal as semantically_equal;
 
@@ -76,6 +78,8 @@ fn initial_status(kind: &Kind, object: &Value) -> Value {
             json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0})
         }
         ("storage.k8s.io", "VolumeAttachment") => json!({"attached": false}),
+        ("autoscaling", "HorizontalPodAutoscaler") => configuration::autoscaler_status(kind),
+        ("apiregistration.k8s.io", "APIService") => configuration::api_service_status(object),
         _ => json!({}),
     }
 }
@@ -94,6 +98,7 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
             name_label(new);
         }
         ("", "Service") => service::keep_allocated(new, old),
+        ("certificates.k8s.io", "CertificateSigningRequest") => take_field(new, old, "spec"),
         ("", "Secret") if new["type"].as_str().unwrap_or_default().is_empty() => take_field(new, old, "type"),
         _ => {}
     }
@@ -113,6 +118,7 @@ fn spec_changed(kind: &Kind, new: &Value, old: &Value) -> bool {
         "Deployment" | "Ingress" => differs("spec") || annotations_differ(),
         "EndpointSlice" => ["addressType", "endpoints", "ports"].into_iter().any(differs) || labels_differ(),
         "PriorityClass" => false,
+        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => differs("webhooks"),
         _ => differs("spec"),
     }
 }
@@ -121,7 +127,12 @@ fn spec_changed(kind: &Kind, new: &Value, old: &Value) -> bool {
 pub fn prepare_status_update(kind: &Kind, new: &mut Value, old: &Value) {
     let mut merged = old.clone();
     take_field(&mut merged, new, "status");
-    for field in STATUS_METADATA {
+    let fields = if is_status_only(kind) {
+        &["managedFields", "resourceVersion"][..]
+    } else {
+        &STATUS_METADATA[..]
+    };
+    for field in fields {
         take_field(&mut merged["metadata"], &new["metadata"], field);
     }
     if kind.kind == "Pod" && merged["status"]["qosClass"].as_str().unwrap_or_default().is_empty() {
@@ -129,6 +140,9 @@ pub fn prepare_status_update(kind: &Kind, new: &mut Value, old: &Value) {
     }
     if kind.kind == "Namespace" {
         name_label(&mut merged);
+    }
+    if kind.kind == "CertificateSigningRequest" {
+        configuration::keep_decisions(&mut merged, old);
     }
     *new = merged;
 }

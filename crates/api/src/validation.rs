@@ -3,10 +3,17 @@
 //! Rules are written over [`place::Place`], a value that knows its path. They assume decoded objects with defaults:
 //! every value has the type its schema says, so a field that is absent or of another type reads as nothing.
 
+mod addresses;
+mod admission;
 mod advice;
+mod autoscalers;
+mod certificates;
 mod claims;
+mod classes;
 mod cluster;
 mod contents;
+mod devices;
+mod flowcontrol;
 mod gaps;
 mod metadata;
 pub mod names;
@@ -43,9 +50,38 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
         ("apps" | "batch" | "policy", _) | ("", "ReplicationController" | "PodTemplate") => {
             workloads::create(kind, &object, &mut errors);
         }
-        _ => cluster::create(kind, &object, &mut errors),
+        _ => {
+            cluster::create(kind, &object, &mut errors);
+            configuration(kind, &object, &mut errors);
+        }
     }
     errors
+}
+
+/// What is wrong with an object of the kinds that configure a cluster or describe what it has.
+fn configuration(kind: &Kind, object: &Place<'_>, errors: &mut Errors) {
+    match (kind.group, kind.kind) {
+        ("admissionregistration.k8s.io", _) => admission::create(kind, object, errors),
+        ("autoscaling", _) => autoscalers::create(object, errors),
+        ("certificates.k8s.io", _) => certificates::create(object, errors),
+        ("flowcontrol.apiserver.k8s.io", _) => flowcontrol::create(kind, object, errors),
+        ("resource.k8s.io", _) => devices::create(kind, object, errors),
+        ("networking.k8s.io", "IPAddress" | "ServiceCIDR") => addresses::create(kind.kind, object, errors),
+        _ => classes::create(kind, object, errors),
+    }
+}
+
+/// What is wrong with replacing an object of those kinds.
+fn update_configuration(kind: &Kind, new: &Place<'_>, old: &Place<'_>, errors: &mut Errors) {
+    match (kind.group, kind.kind) {
+        ("admissionregistration.k8s.io", _) => admission::create(kind, new, errors),
+        ("autoscaling", _) => autoscalers::create(new, errors),
+        ("certificates.k8s.io", _) => certificates::update(new, old, false, errors),
+        ("flowcontrol.apiserver.k8s.io", _) => flowcontrol::create(kind, new, errors),
+        ("resource.k8s.io", _) => devices::update(kind, new, old, errors),
+        ("networking.k8s.io", "IPAddress" | "ServiceCIDR") => addresses::update(kind.kind, new, old, errors),
+        _ => classes::update(kind, new, old, errors),
+    }
 }
 
 /// What is wrong with replacing `old` by `new` through the main resource (defaults already applied).
@@ -71,7 +107,10 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
         ("apps" | "batch" | "policy", _) | ("", "ReplicationController" | "PodTemplate") => {
             workloads::update(kind, &new, &old, &mut errors);
         }
-        _ => cluster::update(kind, &new, &old, &mut errors),
+        _ => {
+            cluster::update(kind, &new, &old, &mut errors);
+            update_configuration(kind, &new, &old, &mut errors);
+        }
     }
     errors
 }
@@ -87,8 +126,19 @@ pub fn status_update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
         ("", "Service") => services::status_update(&new, &mut errors),
         ("", "PersistentVolumeClaim") => claims::status_update(&new, &mut errors),
         ("", "Node") => cluster::create(kind, &new, &mut errors),
+        ("certificates.k8s.io", _) => certificates::update(&new, &old, false, &mut errors),
+        ("resource.k8s.io", "ResourceClaim") => devices::status_update(&new, &old, &mut errors),
         _ => workloads::status_update(kind, &new, &mut errors),
     }
+    errors
+}
+
+/// What is wrong with replacing `old` by `new` through `/approval` of a CertificateSigningRequest.
+pub fn approval_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    let (new, old) = (Place::root(new), Place::root(old));
+    metadata::update(&new, &old, &mut errors);
+    certificates::update(&new, &old, true, &mut errors);
     errors
 }
 

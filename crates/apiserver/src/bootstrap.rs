@@ -2,11 +2,13 @@
 
 use crate::admission::{DEFAULT_CLASS_ANNOTATION, kind};
 use crate::call::Call;
+use crate::clock;
 use crate::create::{self, Ownership};
 use crate::delete::{self, DeleteOptions};
 use crate::negotiate::Form;
 use crate::options::WriteOptions;
 use crate::query::Query;
+use crate::registrations;
 use crate::server::Server;
 use crate::status::Outcome;
 use crate::update::{self, Part, Proposed};
@@ -71,7 +73,27 @@ async fn keep(server: &Arc<Server>) -> Outcome<()> {
         ensure(server, kind("", "namespaces"), "", json!({"metadata": {"name": name}})).await?;
     }
     ensure(server, kind("", "services"), "default", own_service(server)).await?;
-    publish(server).await
+    publish(server).await?;
+    register(server).await
+}
+
+/// What upstream's controllers register of the server itself.
+async fn register(server: &Arc<Server>) -> Outcome<()> {
+    let services = registrations::api_services();
+    let services = services.map(|service| ensure(server, kind("apiregistration.k8s.io", "apiservices"), "", service));
+    futures::future::try_join_all(services).await?;
+    let ranges = kind("networking.k8s.io", "servicecidrs");
+    let own = registrations::service_range(server.config.service_cidr);
+    if ensure(server, ranges, "", own).await? {
+        let mut call = own_call(ranges, "", "kubernetes");
+        let ready = update::change(server, &mut call, Part::Status, |_, current| {
+            let mut current = current.clone();
+            current["status"] = registrations::range_status(&clock::now_text());
+            Ok(Proposed::tracked(current))
+        });
+        ready.await?;
+    }
+    Ok(())
 }
 
 /// Makes an object if there is none of its name; whether it was made.

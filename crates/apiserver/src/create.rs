@@ -3,6 +3,7 @@
 use crate::admission::{self, Operation, Review};
 use crate::body;
 use crate::call::Call;
+use crate::certificate_requests;
 use crate::clock;
 use crate::commit::{Change, Committed};
 use crate::metadata;
@@ -59,6 +60,7 @@ pub(crate) async fn insert(
         // A new object has no status but the one the server gives it, and nobody owns fields of it.
         remove(&mut object, "status");
     }
+    certificate_requests::sign(kind, &mut object, &call.user);
     defaults::apply(kind, &mut object);
     if ownership == Ownership::Track {
         let (manager, time) = (call.manager(), clock::now_text());

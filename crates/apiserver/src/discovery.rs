@@ -1,5 +1,6 @@
 //! Discovery: which groups, versions, resources and verbs are served, in the old form and in the aggregated one.
 
+use crate::certificate_requests;
 use crate::negotiate;
 use crate::query::Query;
 use crate::reviews::REVIEWS;
@@ -28,7 +29,8 @@ struct Resource {
     verbs: &'static [&'static str],
     short_names: &'static [&'static str],
     categories: &'static [&'static str],
-    stored: bool,
+    /// The group and version in whose form objects are stored, if they are.
+    stored: Option<(&'static str, &'static str)>,
 }
 
 const PART: &[&str] = &["get", "patch", "update"];
@@ -61,7 +63,7 @@ fn resources() -> Vec<Resource> {
         verbs: &["create"],
         short_names: &[],
         categories: &[],
-        stored: false,
+        stored: None,
     }];
     resources.extend(kinds::kinds().iter().flat_map(of_kind));
     resources.extend(REVIEWS.iter().map(|review| Resource {
@@ -75,7 +77,7 @@ fn resources() -> Vec<Resource> {
         verbs: &["create"],
         short_names: &[],
         categories: &[],
-        stored: false,
+        stored: None,
     }));
     resources
 }
@@ -93,7 +95,7 @@ fn of_kind(kind: &Kind) -> Vec<Resource> {
         verbs: kind.verbs(),
         short_names: kind.short_names,
         categories: kind.categories,
-        stored: true,
+        stored: Some((kind.storage_group, kind.storage_version)),
     };
     let part = |name: &str, part_kind, kind_group, verbs| Resource {
         name: format!("{}/{name}", kind.plural),
@@ -103,7 +105,7 @@ fn of_kind(kind: &Kind) -> Vec<Resource> {
         verbs,
         short_names: &[],
         categories: &[],
-        stored: false,
+        stored: None,
         ..main
     };
     let mut parts = Vec::new();
@@ -121,6 +123,9 @@ fn of_kind(kind: &Kind) -> Vec<Resource> {
     if kind.group.is_empty() && kind.kind == "Namespace" {
         parts.push(part("finalize", kind.kind, None, &["update"]));
     }
+    if certificate_requests::is_request(kind) {
+        parts.push(part("approval", kind.kind, None, PART));
+    }
     if kind.has_scale {
         parts.push(part("scale", "Scale", Some(("autoscaling", "v1")), PART));
     }
@@ -131,7 +136,32 @@ fn of_kind(kind: &Kind) -> Vec<Resource> {
     parts
 }
 
-/// The served (group, version) pairs, core first, in the order of the table.
+/// The groups in upstream's order of preference; it decides which group a short name means.
+const GROUPS: &[&str] = &[
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
+/// The served (group, version) pairs in order of preference.
 pub(crate) fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut found: Vec<(&str, &str)> = Vec::new();
     for resource in resources() {
@@ -139,6 +169,9 @@ pub(crate) fn group_versions() -> Vec<(&'static str, &'static str)> {
             found.push((resource.group, resource.version));
         }
     }
+    let place = |group: &str| GROUPS.iter().position(|known| *known == group);
+    // Groups that are not upstream's own come last, as they were found.
+    found.sort_by_key(|(group, _)| place(group).unwrap_or(usize::MAX));
     found
 }
 
@@ -215,16 +248,10 @@ impl Resource {
         if !self.categories.is_empty() {
             listed["categories"] = json!(self.categories);
         }
-        if self.stored {
-            listed["storageVersionHash"] = json!(self.storage_hash());
+        if let Some((group, version)) = self.stored {
+            listed["storageVersionHash"] = json!(storage_hash(group, version, self.kind));
         }
         listed
-    }
-
-    /// Tells clients when the stored form changes.
-    fn storage_hash(&self) -> String {
-        let identity = format!("{}/{}/{}", self.group, self.version, self.kind);
-        STANDARD.encode(&digest::digest(&digest::SHA256, identity.as_bytes()).as_ref()[..8])
     }
 
     /// As it stands in an aggregated document, without subresources.
@@ -245,6 +272,12 @@ impl Resource {
         }
         resource
     }
+}
+
+/// Tells clients when the stored form changes.
+fn storage_hash(group: &str, version: &str, kind: &str) -> String {
+    let identity = format!("{group}/{version}/{kind}");
+    STANDARD.encode(&digest::digest(&digest::SHA256, identity.as_bytes()).as_ref()[..8])
 }
 
 /// The aggregated document at `/api` (only the core group) or `/apis` (all others).

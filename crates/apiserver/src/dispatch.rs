@@ -4,6 +4,7 @@ use crate::authn;
 use crate::authz::{self, Action};
 use crate::body;
 use crate::call::Call;
+use crate::certificate_requests;
 use crate::discovery;
 use crate::kubelet::{log, terminal};
 use crate::negotiate::{self, Form};
@@ -394,6 +395,12 @@ async fn serve(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) ->
             "get" => get::get(server, call).await,
             "update" => update::put(server, call, Part::Status, body::read(body).await?).await,
             "patch" => patch::patch(server, call, Part::Status, body::read(body).await?).await,
+            _ => Err(method_not_allowed()),
+        },
+        "approval" if certificate_requests::is_request(&call.kind) => match verb {
+            "get" => get::get(server, call).await,
+            "update" => update::put(server, call, Part::Approval, body::read(body).await?).await,
+            "patch" => patch::patch(server, call, Part::Approval, body::read(body).await?).await,
             _ => Err(method_not_allowed()),
         },
         "scale" if call.kind.has_scale => match verb {

@@ -86,12 +86,15 @@ fn message_name(api_version: &str, kind: &str) -> Option<String> {
         "Scale" => "autoscaling.v1.Scale".to_owned(),
         _ if api_version == "authentication.k8s.io/v1" => format!("authentication.v1.{kind}"),
         _ if api_version == "authorization.k8s.io/v1" => format!("authorization.v1.{kind}"),
-        _ => kinds::by_kind(api_version, kind)?
-            .schema
-            .strip_prefix("io.k8s.api.")?
-            .to_owned(),
+        _ => of_schema(kinds::by_kind(api_version, kind)?.schema).to_owned(),
     };
     fields::of(&schema).is_some().then_some(schema)
+}
+
+/// The message of a schema: the last three parts of its name, e.g. `apps.v1.StatefulSet`.
+fn of_schema(schema: &str) -> &str {
+    let start = schema.rmatch_indices('.').nth(2).map_or(0, |(at, _)| at + 1);
+    &schema[start..]
 }
 
 fn message_object(message: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Error> {
@@ -342,7 +345,7 @@ mod tests {
     #[test]
     fn every_message_that_the_table_refers_to_is_in_it() {
         for schema in kinds::kinds().iter().map(|kind| kind.schema) {
-            let message = schema.strip_prefix("io.k8s.api.").unwrap();
+            let message = of_schema(schema);
             assert!(fields::of(message).is_some(), "{message}");
         }
         for (message, field) in fields::all() {

@@ -120,6 +120,7 @@ pub(crate) fn virtual_kind(group: &'static str, kind: &'static str) -> api::kind
         namespaced: false,
         schema: "",
         storage_group: group,
+        storage_version: "v1",
         has_status: false,
         has_scale: false,
         has_generation: false,

@@ -3,6 +3,7 @@
 //! A stored value is `{"metadata":{…},…}` without `kind`, `apiVersion` and `metadata.resourceVersion`, so serving an
 //! object is a copy between a ready head and the value's own bytes; no object is parsed to be read.
 
+use crate::autoscalers;
 use crate::events;
 use crate::status::{Outcome, internal};
 use api::kinds::Kind;
@@ -33,10 +34,12 @@ impl From<&KeyValue> for Stored {
 impl Stored {
     /// Makes the stored form of a whole object of a kind.
     pub(crate) fn encode(kind: &Kind, object: &Value) -> Bytes {
-        if is_translated(kind) {
-            plain(&events::to_core(object))
-        } else {
+        if kind.is_stored_as_served() {
             plain(object)
+        } else if kind.group == "autoscaling" {
+            plain(&autoscalers::to_v2(object))
+        } else {
+            plain(&events::to_core(object))
         }
     }
 
@@ -44,8 +47,8 @@ impl Stored {
     pub(crate) fn object(&self, kind: &Kind) -> Outcome<Value> {
         let mut object: Value = serde_json::from_slice(&self.value)
             .map_err(|error| internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
-        if is_translated(kind) {
-            object = events::from_core(&object);
+        if !kind.is_stored_as_served() {
+            object = as_served(kind, &object);
         }
         object["kind"] = Value::from(kind.kind);
         object["apiVersion"] = Value::from(kind.api_version());
@@ -72,10 +75,10 @@ impl Stored {
     }
 
     fn write_from_metadata(&self, kind: &Kind, out: &mut Vec<u8>) {
-        let value = if is_translated(kind) {
-            served_elsewhere(&self.value)
-        } else {
+        let value = if kind.is_stored_as_served() {
             self.value.clone()
+        } else {
+            served_elsewhere(kind, &self.value)
         };
         out.extend_from_slice(&OPENING[1..]);
         if self.revision > 0 {
@@ -117,14 +120,18 @@ impl Stored {
     }
 }
 
-/// Whether objects of the kind are stored in the form of another one.
-fn is_translated(kind: &Kind) -> bool {
-    kind.storage_group != kind.group
+/// The form of a kind whose objects are stored as those of another one.
+fn as_served(kind: &Kind, stored: &Value) -> Value {
+    if kind.group == "autoscaling" {
+        autoscalers::from_v2(stored)
+    } else {
+        events::from_core(stored)
+    }
 }
 
-fn served_elsewhere(value: &Bytes) -> Bytes {
+fn served_elsewhere(kind: &Kind, value: &Bytes) -> Bytes {
     let object: Value = serde_json::from_slice(value).unwrap_or_default();
-    plain(&events::from_core(&object))
+    plain(&as_served(kind, &object))
 }
 
 /// Encodes an object with `metadata` in front and without the parts that the path and the store know.

@@ -6,6 +6,7 @@
 use crate::admission::{self, Operation, Review};
 use crate::body;
 use crate::call::Call;
+use crate::certificate_requests;
 use crate::clock;
 use crate::commit::{Change, Committed};
 use crate::create::{self, Ownership, remove, shown_revision, text};
@@ -39,6 +40,8 @@ pub(crate) enum Part {
     Finalizers,
     /// The node of a pod.
     Binding,
+    /// The decision on a certificate request.
+    Approval,
 }
 
 /// The object that a change makes of the stored one.
@@ -138,7 +141,11 @@ async fn attempt(
         Part::Main => strategy::prepare_update(kind, &mut new, old),
         Part::Status => strategy::prepare_status_update(kind, &mut new, old),
         Part::Finalizers => prepare_finalize(&mut new, old),
+        Part::Approval => strategy::approve(&mut new, old),
         Part::Binding => {}
+    }
+    if matches!(part, Part::Status | Part::Approval) {
+        certificate_requests::date_conditions(kind, &mut new, old);
     }
     let warning = crate::metadata::distinct_owners(&mut new["metadata"]);
     call.warn(warning);
@@ -153,6 +160,7 @@ async fn attempt(
     let errors = match part {
         Part::Main => validation::update(kind, &new, old),
         Part::Status => validation::status_update(kind, &new, old),
+        Part::Approval => validation::approval_update(&new, old),
         Part::Finalizers | Part::Binding => Vec::new(),
     };
     if !errors.is_empty() {

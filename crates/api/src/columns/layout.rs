@@ -233,6 +233,7 @@ fn storage(kind: &str) -> Vec<Column> {
             boolean("Attached"),
             AGE,
         ],
+        "VolumeAttributesClass" => vec![NAME, text("DriverName"), AGE],
         _ => PLAIN.to_vec(),
     }
 }
@@ -262,6 +263,59 @@ fn others(kind: &Kind) -> Vec<Column> {
                 wide("ServiceAccounts"),
             ]
         }
+        _ => configuration(kind.kind),
+    }
+}
+
+fn configuration(kind: &str) -> Vec<Column> {
+    match kind {
+        "HorizontalPodAutoscaler" => vec![
+            NAME,
+            text("Reference"),
+            text("Targets"),
+            text("MinPods"),
+            text("MaxPods"),
+            text("Replicas"),
+            AGE,
+        ],
+        "CertificateSigningRequest" => vec![
+            NAME,
+            AGE,
+            text("SignerName"),
+            text("Requestor"),
+            text("RequestedDuration"),
+            text("Condition"),
+        ],
+        "IPAddress" => vec![NAME, text("ParentRef"), AGE],
+        "ServiceCIDR" => vec![NAME, text("CIDRs"), AGE],
+        "FlowSchema" => vec![
+            NAME,
+            text("PriorityLevel"),
+            text("MatchingPrecedence"),
+            text("DistinguisherMethod"),
+            AGE,
+            text("MissingPL"),
+        ],
+        "PriorityLevelConfiguration" => vec![
+            NAME,
+            text("Type"),
+            text("NominalConcurrencyShares"),
+            text("Queues"),
+            text("HandSize"),
+            text("QueueLengthLimit"),
+            AGE,
+        ],
+        "ResourceClaim" => vec![NAME, text("State"), AGE],
+        "ResourceSlice" => vec![NAME, text("Node"), text("Driver"), text("Pool"), AGE],
+        "ResourceClaimTemplate" | "DeviceClass" => vec![NAME, AGE],
+        "RuntimeClass" => vec![NAME, text("Handler"), AGE],
+        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => vec![NAME, number("Webhooks"), AGE],
+        "ValidatingAdmissionPolicy" => vec![NAME, number("Validations"), text("ParamKind"), AGE],
+        "MutatingAdmissionPolicy" => vec![NAME, number("Mutations"), text("ParamKind"), AGE],
+        "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => {
+            vec![NAME, text("PolicyName"), text("ParamRef"), AGE]
+        }
+        "APIService" => vec![NAME, text("Service"), text("Available"), AGE],
         _ => PLAIN.to_vec(),
     }
 }

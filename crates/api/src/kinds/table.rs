@@ -4,7 +4,7 @@ use super::Kind;
 use std::sync::LazyLock;
 
 /// What most kinds have in common; every row says only where it differs.
-fn row(
+pub(super) fn row(
     group: &'static str,
     kind: &'static str,
     plural: &'static str,
@@ -22,6 +22,7 @@ fn row(
         namespaced: true,
         schema,
         storage_group: group,
+        storage_version: "v1",
         has_status: false,
         has_scale: false,
         has_generation: false,
@@ -35,8 +36,15 @@ fn row(
 }
 
 /// All kinds.
+pub(super) static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+    let mut all = kinds();
+    all.extend(super::configuration::kinds());
+    all
+});
+
 #[rustfmt::skip] // A table has no indentation.
-pub(super) static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| vec![
+#[expect(clippy::too_many_lines, reason = "a table is one value")]
+fn kinds() -> Vec<Kind> { vec![
     Kind {
         short_names: &["cm"],
         acted_on: true,
@@ -474,4 +482,4 @@ pub(super) static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| vec![
             "io.k8s.api.discovery.v1.EndpointSlice",
         )
     },
-]);
+]}

@@ -1,12 +1,15 @@
 //! Descriptions of types and fields, taken from k8s-openapi when a document is made; none is kept.
 
 use crate::k8s::api::{
-    apps::v1 as apps, authentication::v1 as authentication, autoscaling::v1 as autoscaling, batch::v1 as batch,
-    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
-    networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
+    admissionregistration::v1 as admission, apps::v1 as apps, authentication::v1 as authentication,
+    autoscaling::v1 as autoscaling, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
+    certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
+    events::v1 as events, flowcontrol::v1 as flowcontrol, networking::v1 as networking, node::v1 as node,
+    policy::v1 as policy, rbac::v1 as rbac, resource::v1 as resource, scheduling::v1 as scheduling,
     storage::v1 as storage,
 };
 use crate::k8s::apimachinery::pkg::apis::meta::v1 as meta;
+use crate::k8s::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
@@ -61,6 +64,7 @@ fn root<T: JsonSchema>() -> (String, Root) {
 /// The types that documents start from; those that they are made of follow.
 fn roots() -> Vec<(String, Root)> {
     let mut roots = core_roots();
+    roots.extend(configuration_roots());
     roots.extend([
         root::<apps::ControllerRevision>(),
         root::<apps::DaemonSet>(),
@@ -94,6 +98,31 @@ fn roots() -> Vec<(String, Root)> {
         root::<meta::Status>(),
     ]);
     roots
+}
+
+fn configuration_roots() -> Vec<(String, Root)> {
+    vec![
+        root::<admission::MutatingAdmissionPolicy>(),
+        root::<admission::MutatingAdmissionPolicyBinding>(),
+        root::<admission::MutatingWebhookConfiguration>(),
+        root::<admission::ValidatingAdmissionPolicy>(),
+        root::<admission::ValidatingAdmissionPolicyBinding>(),
+        root::<admission::ValidatingWebhookConfiguration>(),
+        root::<apiregistration::APIService>(),
+        root::<autoscaling::HorizontalPodAutoscaler>(),
+        root::<autoscaling_v2::HorizontalPodAutoscaler>(),
+        root::<certificates::CertificateSigningRequest>(),
+        root::<flowcontrol::FlowSchema>(),
+        root::<flowcontrol::PriorityLevelConfiguration>(),
+        root::<networking::IPAddress>(),
+        root::<networking::ServiceCIDR>(),
+        root::<node::RuntimeClass>(),
+        root::<resource::DeviceClass>(),
+        root::<resource::ResourceClaim>(),
+        root::<resource::ResourceClaimTemplate>(),
+        root::<resource::ResourceSlice>(),
+        root::<storage::VolumeAttributesClass>(),
+    ]
 }
 
 fn core_roots() -> Vec<(String, Root)> {

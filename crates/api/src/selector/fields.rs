@@ -111,6 +111,9 @@ fn supported(kind: &Kind) -> &'static [&'static str] {
         ("", "ReplicationController") | ("apps", "ReplicaSet") => &["status.replicas"],
         ("batch", "Job") => &["status.successful"],
         ("", "Service") => &["spec.clusterIP", "spec.type"],
+        ("certificates.k8s.io", _) => &["spec.signerName"],
+        ("networking.k8s.io", "IPAddress") => &["spec.parentRef"],
+        ("resource.k8s.io", "ResourceSlice") => &["spec.nodeName", "spec.driver"],
         _ => &[],
     }
 }

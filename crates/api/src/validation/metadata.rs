@@ -57,7 +57,10 @@ fn name_errors(kind: &Kind, text: &str) -> Vec<String> {
     match (kind.group, kind.kind) {
         ("", "Namespace") | ("apps", "StatefulSet") => names::label_errors(text),
         ("", "Service") => names::label_1035_errors(text),
-        ("rbac.authorization.k8s.io", _) => names::path_segment_errors(text),
+        ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", _) | ("apiregistration.k8s.io", _) => {
+            names::path_segment_errors(text)
+        }
+        ("networking.k8s.io", "IPAddress") => super::addresses::name_errors(text),
         ("batch", "CronJob") if text.len() > 52 => vec!["must be no more than 52 characters".to_owned()],
         _ => names::subdomain_errors(text),
     }

@@ -1,0 +1,55 @@
+//! What upstream's controllers register of the API server itself: an APIService for each group and version, and the
+//! range that Services get their addresses from.
+
+use serde_json::{Value, json};
+
+/// (group, its priority) as upstream ranks them.
+const PRIORITIES: &[(&str, i32)] = &[
+    ("", 18000),
+    ("apps", 17800),
+    ("events.k8s.io", 17750),
+    ("authentication.k8s.io", 17700),
+    ("authorization.k8s.io", 17600),
+    ("autoscaling", 17500),
+    ("batch", 17400),
+    ("certificates.k8s.io", 17300),
+    ("networking.k8s.io", 17200),
+    ("policy", 17100),
+    ("rbac.authorization.k8s.io", 17000),
+    ("storage.k8s.io", 16800),
+    ("apiextensions.k8s.io", 16700),
+    ("admissionregistration.k8s.io", 16700),
+    ("scheduling.k8s.io", 16600),
+    ("coordination.k8s.io", 16500),
+    ("node.k8s.io", 16300),
+    ("discovery.k8s.io", 16200),
+    ("flowcontrol.apiserver.k8s.io", 16100),
+    ("resource.k8s.io", 15900),
+];
+
+/// The APIServices of the groups and versions that this server serves itself.
+pub(crate) fn api_services() -> impl Iterator<Item = Value> {
+    let served = crate::discovery::group_versions().into_iter();
+    served.filter_map(|(group, version)| {
+        let (_, priority) = PRIORITIES.iter().find(|(known, _)| *known == group)?;
+        let version_priority = if version == "v2" { 30 } else { 15 };
+        let mut spec =
+            json!({"version": version, "groupPriorityMinimum": priority, "versionPriority": version_priority});
+        if !group.is_empty() {
+            spec["group"] = json!(group);
+        }
+        let labels = json!({"kube-aggregator.kubernetes.io/automanaged": "onstart"});
+        Some(json!({"metadata": {"name": format!("{version}.{group}"), "labels": labels}, "spec": spec}))
+    })
+}
+
+/// The ServiceCIDR of the server's own range.
+pub(crate) fn service_range(range: ipnet::Ipv4Net) -> Value {
+    json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range.trunc().to_string()]}})
+}
+
+/// The status of that ServiceCIDR.
+pub(crate) fn range_status(time: &str) -> Value {
+    json!({"conditions": [{"type": "Ready", "status": "True", "reason": "",
+        "message": "Kubernetes Service CIDR is ready", "lastTransitionTime": time}]})
+}
