@@ -18,7 +18,12 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Versions of groups that are not served, or not by a type of their own.
-const LEFT_OUT: &[&str] = &["admission.v1", "apidiscovery.v2", "storagemigration.v1", "testapigroup.v1"];
+const LEFT_OUT: &[&str] = &[
+    "admission.v1",
+    "apidiscovery.v2",
+    "storagemigration.v1",
+    "testapigroup.v1",
+];
 
 /// A field of a struct.
 #[derive(Debug)]
