@@ -54,7 +54,7 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
             let shape = shape(&all, &field.shape).with_context(|| format!("{name}: {json}"))?;
             writeln!(message, " {number} {json} {shape}")?;
         }
-        let is_written = !message.is_empty() && (!entry.is_kind || !name.ends_with("List"));
+        let is_written = (!message.is_empty() || fields.is_empty()) && (!entry.is_kind || !name.ends_with("List"));
         let name = message_name(name);
         if is_written && !LEFT_OUT.contains(&name.as_str()) {
             messages.push((name, message));
