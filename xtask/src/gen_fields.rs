@@ -48,7 +48,7 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
         let mut message = String::new();
         let mut fields: Vec<_> = fields.iter().collect();
         fields.sort_by_key(|field| field.number);
-        for field in fields {
+        for field in &fields {
             let Some(number) = field.number else { continue };
             let json = if field.json.is_empty() { "~" } else { &field.json };
             let shape = shape(&all, &field.shape).with_context(|| format!("{name}: {json}"))?;
