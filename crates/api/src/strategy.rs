@@ -109,6 +109,34 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
     }
 }
 
+/// Readies a change of a pod's ephemeral containers: everything else from `old`.
+pub fn prepare_ephemeral_containers(kind: &Kind, new: &mut Value, old: &Value) {
+    let mut merged = old.clone();
+    take_field(&mut merged["spec"], &new["spec"], "ephemeralContainers");
+    take_field(&mut merged["metadata"], &new["metadata"], "managedFields");
+    *new = merged;
+    prepare_update(kind, new, old);
+}
+
+/// Readies a change of what a pod's containers ask for: everything else from `old`. Containers are told apart by their
+/// names; others than those that exist are left to validation.
+pub fn prepare_resize(kind: &Kind, new: &mut Value, old: &Value) {
+    let mut merged = old.clone();
+    for list in ["containers", "initContainers"] {
+        let wanted = new["spec"][list].as_array().cloned().unwrap_or_default();
+        let containers = merged["spec"].get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            if let Some(wanted) = wanted.iter().find(|wanted| wanted["name"] == container["name"]) {
+                take_field(container, wanted, "resources");
+                take_field(container, wanted, "resizePolicy");
+            }
+        }
+    }
+    take_field(&mut merged["metadata"], &new["metadata"], "managedFields");
+    *new = merged;
+    prepare_update(kind, new, old);
+}
+
 /// Whether what the generation counts is different. The few kinds without a `spec` count other fields.
 fn spec_changed(kind: &Kind, new: &Value, old: &Value) -> bool {
     let differs = |field: &str| !semantic::equal(&new[field], &old[field]);

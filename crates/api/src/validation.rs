@@ -18,6 +18,7 @@ mod gaps;
 mod metadata;
 pub mod names;
 mod place;
+mod pod_parts;
 mod pod_spec;
 mod pods;
 mod selectors;
@@ -139,6 +140,24 @@ pub fn approval_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let (new, old) = (Place::root(new), Place::root(old));
     metadata::update(&new, &old, &mut errors);
     certificates::update(&new, &old, true, &mut errors);
+    errors
+}
+
+/// What is wrong with replacing the ephemeral containers of a pod.
+pub fn ephemeral_containers_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    let (new, old) = (Place::root(new), Place::root(old));
+    metadata::update(&new, &old, &mut errors);
+    pod_parts::ephemeral_containers(&new, &old, &mut errors);
+    errors
+}
+
+/// What is wrong with changing what the containers of a pod ask for.
+pub fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    let (new, old) = (Place::root(new), Place::root(old));
+    metadata::update(&new, &old, &mut errors);
+    pod_parts::resize(&new, &old, &mut errors);
     errors
 }
 

@@ -7,8 +7,9 @@ use crate::create::{Ownership, text};
 use crate::respond;
 use crate::server::Server;
 use crate::status::{Outcome, bad_request, status};
+use crate::stored::Stored;
 use crate::update::{self, Part, Proposed};
-use api::error::{FieldError, FieldErrorType, Status};
+use api::error::{FieldError, Status};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// POST to `pods/NAME/binding`, or to `bindings` with the pod's name in the body.
 pub(crate) async fn bind(server: &Arc<Server>, call: &mut Call, body: Bytes) -> Outcome<Response<Body>> {
     let text_of_body = body::json_text(&call.headers, body)?;
-    let binding: Value = serde_json::from_slice(&text_of_body).map_err(|error| {
+    let mut binding: Value = serde_json::from_slice(&text_of_body).map_err(|error| {
         bad_request(format!(
             "Binding in version \"v1\" cannot be handled as a Binding: {error}"
         ))
@@ -29,25 +30,39 @@ pub(crate) async fn bind(server: &Arc<Server>, call: &mut Call, body: Bytes) -> 
     } else if name != call.name {
         return Err(bad_request("name in URL does not match name in Binding object"));
     }
-    let Some(node) = text(&binding["target"]["name"]).map(str::to_owned) else {
-        let error = FieldError {
-            error: FieldErrorType::Required,
-            field: "target.name".to_owned(),
-            value: None,
-            detail: String::new(),
-        };
-        return Err(Box::new(Status::invalid(
-            &crate::status::virtual_kind("", "Binding"),
-            &call.name,
-            &[error],
-        )));
-    };
+    let mut errors = Vec::new();
+    if let Some(kind) = text(&binding["target"]["kind"]).filter(|kind| *kind != "Node") {
+        errors.push(FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]));
+    }
+    let node = text(&binding["target"]["name"]).unwrap_or_default().to_owned();
+    if node.is_empty() {
+        errors.push(FieldError::required("target.name", ""));
+    }
+    if !errors.is_empty() {
+        return Err(Box::new(Status::invalid_named("", "Binding", &call.name, &errors)));
+    }
+    add_topology(server, &mut binding, &node).await?;
     update::change(server, call, Part::Binding, |call, pod| {
         bound(call, pod, &binding, &node)
     })
     .await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     respond::value(call, StatusCode::CREATED, &success)
+}
+
+/// Lets the pod know where its node is: upstream's PodTopologyLabels.
+async fn add_topology(server: &Server, binding: &mut Value, node: &str) -> Outcome<()> {
+    let nodes = crate::admission::kind("", "nodes");
+    let Some(kv) = server.read(nodes, "", node).await? else {
+        return Ok(());
+    };
+    let labels = Stored::from(&kv).labels();
+    for key in ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"] {
+        if labels[key].is_string() {
+            binding["metadata"]["labels"][key] = labels[key].clone();
+        }
+    }
+    Ok(())
 }
 
 fn bound(call: &Call, pod: &Value, binding: &Value, node: &str) -> Outcome<Proposed> {
@@ -58,6 +73,16 @@ fn bound(call: &Call, pod: &Value, binding: &Value, node: &str) -> Outcome<Propo
         return Err(conflict(
             name,
             &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"),
+        ));
+    }
+    let version = text(&binding["metadata"]["resourceVersion"]);
+    if let Some(version) = version.filter(|version| pod["metadata"]["resourceVersion"] != **version) {
+        let found = pod["metadata"]["resourceVersion"].as_str().unwrap_or("");
+        return Err(conflict(
+            name,
+            &format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {found}"
+            ),
         ));
     }
     if !pod["metadata"]["deletionTimestamp"].is_null() {

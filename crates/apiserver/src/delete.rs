@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::clock;
 use crate::commit::{Change, Committed};
 use crate::create::shown_revision;
+use crate::eviction;
 use crate::options::dry_run;
 use crate::query::Query;
 use crate::respond;
@@ -118,6 +119,11 @@ impl DeleteOptions {
         }
     }
 
+    /// Makes it a trial.
+    pub(crate) fn only_try(&mut self) {
+        self.dry_run = Some(vec!["All".to_owned()]);
+    }
+
     pub(crate) fn is_dry_run(&self) -> Outcome<bool> {
         dry_run(
             "DeleteOptions",
@@ -176,6 +182,15 @@ impl DeleteOptions {
     }
 }
 
+/// Why an object is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Somebody wants it gone.
+    Delete,
+    /// Somebody wants it gone from where it is, if its disruption budget allows.
+    Eviction,
+}
+
 /// How a delete ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Deleted {
@@ -207,6 +222,17 @@ fn success(call: &Call, stored: &Stored) -> Value {
 
 /// Deletes one object of the call's collection.
 pub(crate) async fn remove(server: &Arc<Server>, call: &Call, name: &str, options: &DeleteOptions) -> Outcome<Deleted> {
+    remove_because(server, call, name, options, Cause::Delete).await
+}
+
+/// Deletes one object of the call's collection for a reason.
+pub(crate) async fn remove_because(
+    server: &Arc<Server>,
+    call: &Call,
+    name: &str,
+    options: &DeleteOptions,
+    cause: Cause,
+) -> Outcome<Deleted> {
     let kind = &*call.kind;
     for _ in 0..ATTEMPTS_MAX {
         let kv = server.existing(kind, &call.namespace, name).await?;
@@ -217,7 +243,11 @@ pub(crate) async fn remove(server: &Arc<Server>, call: &Call, name: &str, option
         change.require(kv.key.to_string(), kv.mod_revision);
         let mut review = Review::new(server, call, Operation::Delete, Some(&object));
         admission::validate(&mut review, &object, &mut change).await?;
-        let marked = mark(kind, &object, options);
+        let mut last = object.clone();
+        if cause == Cause::Eviction {
+            eviction::disrupt(server, call, &mut last, &mut change).await?;
+        }
+        let marked = mark(kind, &last, options);
         if let Some(deleted) = settle(server, kind, change, &kv, &object, &marked, options).await? {
             return Ok(deleted);
         }

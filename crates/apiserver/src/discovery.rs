@@ -46,10 +46,17 @@ type PodPart = (
 const POD_PARTS: &[PodPart] = &[
     ("attach", "PodAttachOptions", None, &["create", "get"]),
     ("binding", "Binding", None, &["create"]),
+    ("ephemeralcontainers", "Pod", None, PART),
     ("eviction", "Eviction", Some(("policy", "v1")), &["create"]),
     ("exec", "PodExecOptions", None, &["create", "get"]),
     ("log", "Pod", None, &["get"]),
+    ("portforward", "PodPortForwardOptions", None, &["create", "get"]),
+    ("proxy", "PodProxyOptions", None, PROXY),
+    ("resize", "Pod", None, PART),
 ];
+
+/// What may be asked of what runs behind an object.
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 fn resources() -> Vec<Resource> {
     let mut resources = vec![Resource {
@@ -115,6 +122,12 @@ fn of_kind(kind: &Kind) -> Vec<Resource> {
                 .iter()
                 .map(|(name, kind, group, verbs)| part(name, *kind, *group, *verbs)),
         );
+    }
+    if kind.group.is_empty() && kind.kind == "Node" {
+        parts.push(part("proxy", "NodeProxyOptions", None, PROXY));
+    }
+    if kind.group.is_empty() && kind.kind == "Service" {
+        parts.push(part("proxy", "ServiceProxyOptions", None, PROXY));
     }
     if kind.group.is_empty() && kind.kind == "ServiceAccount" {
         let group = Some(("authentication.k8s.io", "v1"));
@@ -391,7 +404,19 @@ mod tests {
             .iter()
             .map(|part| part["subresource"].as_str().unwrap())
             .collect();
-        assert_eq!(parts, ["attach", "binding", "eviction", "exec", "log", "status"]);
+        let expected = [
+            "attach",
+            "binding",
+            "ephemeralcontainers",
+            "eviction",
+            "exec",
+            "log",
+            "portforward",
+            "proxy",
+            "resize",
+            "status",
+        ];
+        assert_eq!(parts, expected);
         let groups = aggregated("/apis").unwrap();
         let groups: Vec<&str> = groups["items"]
             .as_array()

@@ -6,7 +6,7 @@ use crate::body;
 use crate::call::Call;
 use crate::certificate_requests;
 use crate::discovery;
-use crate::kubelet::{log, terminal};
+use crate::kubelet::{log, port_forward, terminal};
 use crate::negotiate::{self, Form};
 use crate::openapi;
 use crate::options::WriteOptions;
@@ -20,7 +20,9 @@ use crate::status::{self, Outcome, internal, method_not_allowed, timed_out, unau
 use crate::tokens;
 use crate::update::Part;
 use crate::user::User;
-use crate::{binding, create, delete, deletecollection, eviction, get, health, list, patch, scale, update, watch};
+use crate::{
+    binding, create, delete, deletecollection, eviction, get, health, list, patch, proxy, scale, update, watch,
+};
 use api::kinds::{self, Kind};
 use axum::Router;
 use axum::body::Body;
@@ -292,6 +294,8 @@ fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Outcome<&'static
         Method::PATCH => "patch",
         Method::DELETE if single => "delete",
         Method::DELETE => "deletecollection",
+        // Proxied requests may be of any method; those without a verb need the right to all verbs.
+        _ if is_proxy(&path.group, &path.resource, &path.subresource) => "",
         _ => return Err(method_not_allowed()),
     })
 }
@@ -345,7 +349,7 @@ async fn resource(
     };
     let kind = kind.ok_or_else(unknown_resource)?;
     check_scope(kind, &path, verb)?;
-    let streams = kind == pods() && matches!(path.subresource.as_str(), "log" | "exec" | "attach");
+    let streams = is_streamed(kind, &path.subresource);
     // Streams are not JSON, whatever the client says it takes.
     let form = if streams {
         Form::JSON
@@ -367,6 +371,17 @@ async fn resource(
     tokio::time::timeout(REQUEST_TIMEOUT, served)
         .await
         .unwrap_or_else(|_| Err(timed_out()))
+}
+
+/// Whether what flows is not JSON, however the client asks.
+fn is_streamed(kind: &Kind, subresource: &str) -> bool {
+    let of_pods = ["log", "exec", "attach", "portforward"];
+    (*kind == *pods() && of_pods.contains(&subresource)) || is_proxy(kind.group, kind.plural, subresource)
+}
+
+/// Whether a path leads through this server to something else.
+fn is_proxy(group: &str, resource: &str, subresource: &str) -> bool {
+    group.is_empty() && matches!(resource, "pods" | "services" | "nodes") && subresource == "proxy"
 }
 
 fn pods() -> &'static Kind {
@@ -391,18 +406,10 @@ fn check_scope(kind: &Kind, path: &ResourcePath, verb: &str) -> Outcome<()> {
 async fn serve(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) -> Outcome<Response<Body>> {
     match call.subresource.as_str() {
         "" => main(server, call, verb, body).await,
-        "status" if call.kind.has_status => match verb {
-            "get" => get::get(server, call).await,
-            "update" => update::put(server, call, Part::Status, body::read(body).await?).await,
-            "patch" => patch::patch(server, call, Part::Status, body::read(body).await?).await,
-            _ => Err(method_not_allowed()),
-        },
-        "approval" if certificate_requests::is_request(&call.kind) => match verb {
-            "get" => get::get(server, call).await,
-            "update" => update::put(server, call, Part::Approval, body::read(body).await?).await,
-            "patch" => patch::patch(server, call, Part::Approval, body::read(body).await?).await,
-            _ => Err(method_not_allowed()),
-        },
+        "status" if call.kind.has_status => part(server, call, verb, Part::Status, body).await,
+        "approval" if certificate_requests::is_request(&call.kind) => {
+            part(server, call, verb, Part::Approval, body).await
+        }
         "scale" if call.kind.has_scale => match verb {
             "get" => scale::get(server, call).await,
             "update" => scale::put(server, call, body::read(body).await?).await,
@@ -413,6 +420,10 @@ async fn serve(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) ->
             "create" => binding::bind(server, call, body::read(body).await?).await,
             _ => Err(method_not_allowed()),
         },
+        "ephemeralcontainers" if *call.kind == *pods() => {
+            part(server, call, verb, Part::EphemeralContainers, body).await
+        }
+        "resize" if *call.kind == *pods() => part(server, call, verb, Part::Resize, body).await,
         "eviction" if *call.kind == *pods() => match verb {
             "create" => eviction::evict(server, call, body::read(body).await?).await,
             _ => Err(method_not_allowed()),
@@ -426,6 +437,16 @@ async fn serve(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) ->
             _ => Err(method_not_allowed()),
         },
         _ => Err(unknown_resource()),
+    }
+}
+
+/// A subresource that is a part of the object and shows all of it.
+async fn part(server: &Arc<Server>, call: &mut Call, verb: &str, part: Part, body: Body) -> Outcome<Response<Body>> {
+    match verb {
+        "get" => get::get(server, call).await,
+        "update" => update::put(server, call, part, body::read(body).await?).await,
+        "patch" => patch::patch(server, call, part, body::read(body).await?).await,
+        _ => Err(method_not_allowed()),
     }
 }
 
@@ -445,7 +466,9 @@ async fn main(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) -> 
 /// What flows between a client and a container.
 async fn stream(server: &Arc<Server>, call: &Call, verb: &str, request: Request) -> Outcome<Response<Body>> {
     match (call.subresource.as_str(), verb) {
-        ("log", "get") => log::get(server, call).await,
+        ("proxy", _) => proxy::forward(server, call, request).await,
+        ("log", "get") => log::get(server, call, request).await,
+        ("portforward", "get" | "create") => port_forward::open(server, call, request).await,
         ("exec" | "attach", "get" | "create") => terminal::open(server, call, request).await,
         _ => Err(method_not_allowed()),
     }

@@ -1,8 +1,10 @@
 //! Calling the node agent that runs a pod: for logs, for commands, for attaching to containers.
 
 pub(crate) mod log;
+pub(crate) mod port_forward;
 pub(crate) mod terminal;
 
+use crate::backend::{self, Backend};
 use crate::call::Call;
 use crate::create::text;
 use crate::server::Server;
@@ -12,7 +14,9 @@ use api::error::Status;
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::sync::Arc;
+
+/// Where kubelets listen if their node does not say.
+const KUBELET_PORT: u16 = 10250;
 
 /// The most of a kubelet's refusal that is shown.
 const REFUSAL_BYTES_MAX: usize = 4096;
@@ -20,9 +24,7 @@ const REFUSAL_BYTES_MAX: usize = 4096;
 /// A container and the kubelet that runs it.
 #[derive(Clone, Debug)]
 struct Place {
-    /// Host and port of the kubelet.
-    authority: String,
-    tls: Arc<rustls::ClientConfig>,
+    kubelet: Backend,
     container: String,
 }
 
@@ -30,7 +32,10 @@ impl Place {
     /// The URL of a kubelet endpoint for this container.
     fn url(&self, call: &Call, endpoint: &str, parameters: &[(&str, &str)]) -> Outcome<Uri> {
         let (namespace, pod, container) = (&call.namespace, &call.name, &self.container);
-        let mut url = format!("https://{}/{endpoint}/{namespace}/{pod}/{container}", self.authority);
+        let mut url = format!(
+            "https://{}/{endpoint}/{namespace}/{pod}/{container}",
+            self.kubelet.authority()
+        );
         for (index, (key, value)) in parameters.iter().enumerate() {
             url.push(if index == 0 { '?' } else { '&' });
             url.push_str(key);
@@ -61,6 +66,12 @@ async fn place(server: &Server, call: &Call) -> Outcome<Option<Place>> {
     let Some(node) = text(&pod["spec"]["nodeName"]) else {
         return Ok(None);
     };
+    let kubelet = of_node(server, node).await?;
+    Ok(Some(Place { kubelet, container }))
+}
+
+/// The kubelet of a node.
+pub(crate) async fn of_node(server: &Server, node: &str) -> Outcome<Backend> {
     let nodes = crate::admission::kind("", "nodes");
     let kv = server.existing(nodes, "", node).await?;
     let object = Stored::from(&kv).object(nodes)?;
@@ -68,34 +79,17 @@ async fn place(server: &Server, call: &Call) -> Outcome<Option<Place>> {
         let message = "this server was started without the means to call kubelets";
         return Err(status(503, "ServiceUnavailable", message, Value::Null));
     };
-    let address = address(&object).ok_or_else(|| {
+    let address = backend::address_of(&object).ok_or_else(|| {
         internal(format!(
             "no preferred addresses found; known addresses of node {node}: none"
         ))
     })?;
-    let port = object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-        .as_u64()
-        .unwrap_or(10250);
-    let authority = if address.contains(':') {
-        format!("[{address}]:{port}")
-    } else {
-        format!("{address}:{port}")
-    };
-    Ok(Some(Place {
-        authority,
-        tls,
-        container,
-    }))
-}
-
-/// The address of a node as upstream prefers it.
-fn address(node: &Value) -> Option<&str> {
-    let addresses = node["status"]["addresses"].as_array()?;
-    let of_type = |wanted: &str| addresses.iter().find(|address| address["type"] == wanted);
-    let found = of_type("InternalIP")
-        .or_else(|| of_type("ExternalIP"))
-        .or_else(|| of_type("Hostname"))?;
-    text(&found["address"])
+    let port = object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
+    Ok(Backend {
+        host: address.to_owned(),
+        port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or(KUBELET_PORT),
+        tls: Some(tls),
+    })
 }
 
 /// The container named, or the only one there is.
@@ -172,8 +166,8 @@ mod tests {
     fn the_internal_address_is_preferred() {
         let node = json!({"status": {"addresses": [{"type": "Hostname", "address": "vm"},
             {"type": "InternalIP", "address": "10.0.0.1"}]}});
-        assert_eq!(address(&node), Some("10.0.0.1"));
-        assert_eq!(address(&json!({})), None);
+        assert_eq!(backend::address_of(&node), Some("10.0.0.1"));
+        assert_eq!(backend::address_of(&json!({})), None);
     }
 
     #[test]

@@ -253,6 +253,19 @@ impl Place {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn no_continue_token_breaks_the_server(token in "[A-Za-z0-9_=-]{0,60}", text in "\\PC{0,60}", rv: i64) {
+            let refused = |decoded: Outcome<Place>| decoded.err().is_none_or(|status| status.code == 400);
+            assert!(refused(Place::decode(&token)));
+            assert!(refused(Place::decode(&URL_SAFE_NO_PAD.encode(&text))));
+            let token = serde_json::json!({"v": CONTINUE_VERSION, "rv": rv, "start": text});
+            let place = Place::decode(&URL_SAFE_NO_PAD.encode(token.to_string())).unwrap();
+            assert_eq!(place.start, text);
+            assert_eq!(place.revision.is_some(), rv > 0);
+        }
+    }
+
     #[test]
     fn continue_tokens_go_there_and_back() {
         for place in [

@@ -36,7 +36,9 @@ pub(crate) fn parse(path: &str) -> Path {
         _ => ("", rest),
     };
     let part = |index: usize| rest.get(index).map_or_else(String::new, |part| (*part).to_owned());
-    if rest.len() > 3 {
+    // What follows is for whatever runs behind the object.
+    let is_proxy = group.is_empty() && rest.get(2) == Some(&"proxy");
+    if rest.len() > 3 && !is_proxy {
         return Path::Document(format!("/{}", parts.join("/")));
     }
     Path::Resource(ResourcePath {

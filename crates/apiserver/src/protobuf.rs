@@ -300,6 +300,19 @@ mod tests {
         .concat()
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_the_server(raw in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
+            drop(decode(&raw));
+            drop(decode(&[MAGIC, &raw].concat()));
+            for (api_version, kind) in [("v1", "Pod"), ("apps/v1", "StatefulSet"), ("v1", "DeleteOptions")] {
+                if let Ok(object) = decode(&body(api_version, kind, &raw)) {
+                    assert_eq!(object["kind"], kind);
+                }
+            }
+        }
+    }
+
     #[test]
     fn metadata_maps_and_empty_texts() {
         let label = [bytes(1, "a"), bytes(2, "b")].concat();

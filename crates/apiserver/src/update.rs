@@ -36,6 +36,10 @@ pub(crate) enum Part {
     Main,
     /// Status, labels and annotations.
     Status,
+    /// `spec.ephemeralContainers` of a pod.
+    EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
     /// `spec.finalizers` of a namespace.
     Finalizers,
     /// The node of a pod.
@@ -140,6 +144,8 @@ async fn attempt(
     match part {
         Part::Main => strategy::prepare_update(kind, &mut new, old),
         Part::Status => strategy::prepare_status_update(kind, &mut new, old),
+        Part::EphemeralContainers => strategy::prepare_ephemeral_containers(kind, &mut new, old),
+        Part::Resize => strategy::prepare_resize(kind, &mut new, old),
         Part::Finalizers => prepare_finalize(&mut new, old),
         Part::Approval => strategy::approve(&mut new, old),
         Part::Binding => {}
@@ -161,6 +167,8 @@ async fn attempt(
         Part::Main => validation::update(kind, &new, old),
         Part::Status => validation::status_update(kind, &new, old),
         Part::Approval => validation::approval_update(&new, old),
+        Part::EphemeralContainers => validation::ephemeral_containers_update(&new, old),
+        Part::Resize => validation::resize(&new, old),
         Part::Finalizers | Part::Binding => Vec::new(),
     };
     if !errors.is_empty() {

@@ -11,11 +11,13 @@ mod client;
 mod pipe;
 pub mod port_forward;
 mod protocol;
+pub mod reading;
 mod server;
 mod session;
 pub mod spdy;
 mod spdy_session;
 pub mod status;
+pub mod tunnel;
 mod websocket;
 
 pub use client::{ConnectError, Endpoint, Wire, connect};

@@ -53,6 +53,14 @@ pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<()>, Pending), Re
 }
 
 impl Pending {
+    /// The connection itself, for whoever passes it on to another server.
+    ///
+    /// # Errors
+    /// When the client went away before the upgrade.
+    pub async fn connection(self) -> Result<hyper::upgrade::Upgraded, hyper::Error> {
+        self.upgrade.await
+    }
+
     /// Serves the session until the client ends it; `dial` connects to a port of the pod, or says why it cannot.
     pub async fn serve<D, F>(self, dial: D)
     where

@@ -50,7 +50,8 @@ where
     client_session(streams, |ends| run_client(Writer { sender, protocol }, receiver, ends))
 }
 
-async fn open<T: AsyncRead + AsyncWrite + Unpin>(connection: T, role: Role) -> WebSocketStream<T> {
+/// Begins to speak websocket on a connection whose handshake is done.
+pub(crate) async fn open<T: AsyncRead + AsyncWrite + Unpin>(connection: T, role: Role) -> WebSocketStream<T> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));

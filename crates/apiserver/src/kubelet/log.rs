@@ -1,23 +1,20 @@
 //! `pods/NAME/log`: what a container has written, as it comes from its kubelet.
 
-use super::{Place, place, refused, unreachable};
+use super::{place, refused, unreachable};
+use crate::backend::path_of;
 use crate::call::Call;
 use crate::respond;
 use crate::server::Server;
 use crate::status::{Outcome, internal, status, virtual_kind};
 use api::error::{FieldError, FieldErrorType, Status};
 use axum::body::Body;
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
+use axum::extract::Request;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use remotecommand::reading;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_util::task::AbortOnDropHandle;
 
 /// What clients may ask of a log; kubelets know the same names.
 const PARAMETERS: &[&str] = &[
@@ -36,23 +33,38 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TEXT: &str = "text/plain";
 
-/// GET of a container's log.
-pub(crate) async fn get(server: &Server, call: &Call) -> Outcome<Response<Body>> {
+/// GET of a container's log, as one body or as the messages of a websocket.
+pub(crate) async fn get(server: &Arc<Server>, call: &Call, mut request: Request) -> Outcome<Response<Body>> {
     check(call)?;
+    let log = body(server, call).await?;
+    if !reading::is_wanted(&request) {
+        return Ok(respond::plain(StatusCode::OK, TEXT, log));
+    }
+    let accepted = reading::accept(&mut request);
+    let (response, pending) =
+        accepted.map_err(|error| status(error.status_code().as_u16(), "", error.to_string(), Value::Null))?;
+    server.spawn(pending.send(log.into_data_stream()));
+    Ok(response.map(|()| Body::empty()))
+}
+
+/// What the container has written.
+async fn body(server: &Server, call: &Call) -> Outcome<Body> {
     // A pod without a node has written nothing.
     let Some(place) = place(server, call).await? else {
-        return Ok(respond::plain(StatusCode::OK, TEXT, Body::empty()));
+        return Ok(Body::empty());
     };
     let parameters: Vec<(&str, &str)> = PARAMETERS
         .iter()
         .filter_map(|name| Some((*name, call.query.get(name)?)))
         .collect();
     let url = place.url(call, "containerLogs", &parameters)?;
-    let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(&place, url));
-    let (response, driver) = asked
-        .await
-        .map_err(|_| status(504, "Timeout", "the kubelet did not answer in time", Value::Null))??;
-    let (head, body) = response.into_parts();
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = path_of(&url)
+        .parse()
+        .map_err(|error| internal(format!("the request to the kubelet is not valid: {error}")))?;
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, place.kubelet.send(request)).await;
+    let asked = asked.map_err(|_| status(504, "Timeout", "the kubelet did not answer in time", Value::Null))?;
+    let (head, body) = asked.map_err(|error| unreachable(&error))?.into_response().into_parts();
     if !head.status.is_success() {
         let body = Limited::new(body, 64 * 1024)
             .collect()
@@ -61,36 +73,7 @@ pub(crate) async fn get(server: &Server, call: &Call) -> Outcome<Response<Body>>
             .unwrap_or_default();
         return Err(refused(head.status, &body));
     }
-    // The connection lives as long as somebody reads from it.
-    let body = body.map_frame(move |frame| {
-        let _connection = &driver;
-        frame
-    });
-    Ok(respond::plain(StatusCode::OK, TEXT, Body::new(body)))
-}
-
-async fn ask(place: &Place, url: Uri) -> Outcome<(Response<Incoming>, AbortOnDropHandle<hyper::Result<()>>)> {
-    let stream = TcpStream::connect(&place.authority)
-        .await
-        .map_err(|error| unreachable(&error))?;
-    let host = url.host().unwrap_or("").trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host).map_err(|error| unreachable(&error))?;
-    let stream = TlsConnector::from(place.tls.clone()).connect(name, stream).await;
-    let stream = TokioIo::new(stream.map_err(|error| unreachable(&error))?);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
-        .await
-        .map_err(|error| unreachable(&error))?;
-    let driver = AbortOnDropHandle::new(tokio::spawn(connection));
-    let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let request = Request::get(path)
-        .header(header::HOST, &place.authority)
-        .body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| internal(format!("the request to the kubelet is not valid: {error}")))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| unreachable(&error))?;
-    Ok((response, driver))
+    Ok(body)
 }
 
 /// Checks the parameters as upstream checks `PodLogOptions`.
@@ -122,6 +105,15 @@ fn check(call: &Call) -> Outcome<()> {
             json!(time),
             "at most one of `sinceTime` or `sinceSeconds` may be specified",
         );
+    }
+    if let Some(stream) = call.query.get("stream") {
+        let streams = ["All", "Stderr", "Stdout"];
+        if !streams.contains(&stream) {
+            errors.push(FieldError::not_supported("stream", stream, &streams));
+        } else if stream != "All" && call.query.get("tailLines").is_some() {
+            let why = "`tailLines` and specific `stream` are mutually exclusive for now";
+            errors.push(FieldError::forbidden("tailLines", why));
+        }
     }
     if errors.is_empty() {
         return Ok(());

@@ -46,7 +46,7 @@ pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request
     // Only now is the client told that the protocol changes: until the kubelet agrees, an error is a plain answer.
     let endpoint = Endpoint {
         url,
-        tls: Some(place.tls),
+        tls: place.kubelet.tls,
         headers: HeaderMap::new(),
         wire: Wire::Spdy,
     };
@@ -66,7 +66,7 @@ pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request
 }
 
 /// A websocket begins with GET, but whoever may only read may not run commands.
-fn may_create(call: &Call) -> Outcome<()> {
+pub(super) fn may_create(call: &Call) -> Outcome<()> {
     let action = Action {
         verb: "create".to_owned(),
         resource: call.kind.plural.to_owned(),

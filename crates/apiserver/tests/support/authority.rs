@@ -1,5 +1,7 @@
 //! A certificate authority for tests: a server's TLS configuration and kubeconfigs of its clients.
 
+#![allow(dead_code, reason = "each test binary uses a part of this file")]
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};

@@ -33,6 +33,63 @@ pub(super) fn validate(spec: &Place<'_>, volumes: &Volumes<'_>, errors: &mut Err
             errors,
         );
     }
+    ephemeral(spec, volumes, errors);
+}
+
+/// Fields of containers that make no sense for one which is added to a running pod.
+const NOT_EPHEMERAL: &[&str] = &[
+    "ports",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+];
+
+fn ephemeral(spec: &Place<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
+    const WHY: &str = "cannot be set for an Ephemeral Container";
+    let named = |list: &str| -> BTreeSet<String> {
+        let containers = spec.at(list);
+        let names = containers
+            .items()
+            .map(|container| container.at("name").text().to_owned());
+        names.collect()
+    };
+    let known: BTreeSet<String> = named("containers").union(&named("initContainers")).cloned().collect();
+    let mut seen: BTreeSet<String> = known.clone();
+    for container in spec.at("ephemeralContainers").items() {
+        let name = container.at("name");
+        name.must_be_named(names::label_errors, errors);
+        if !name.text().is_empty() && !seen.insert(name.text().to_owned()) {
+            errors.push(name.duplicate());
+        }
+        let target = container.at("targetContainerName");
+        if !target.text().is_empty() && !known.contains(target.text()) {
+            errors.push(FieldError::not_found(&target.path, target.text()));
+        }
+        for field in NOT_EPHEMERAL {
+            let place = container.at(field);
+            if place.is_set() && place.value != &serde_json::json!([]) {
+                errors.push(place.forbidden(WHY));
+            }
+        }
+        let resources = container.at("resources");
+        if resources.len() > 0 {
+            errors.push(resources.forbidden(WHY));
+        }
+        for mount in container.at("volumeMounts").items() {
+            for field in ["subPath", "subPathExpr"] {
+                if !mount.at(field).text().is_empty() {
+                    errors.push(mount.at(field).forbidden(WHY));
+                }
+            }
+        }
+        let mut portless = container.value.clone();
+        crate::validation::place::remove(&mut portless, "ports");
+        one(&Place::new(&portless, container.path.clone()), volumes, false, errors);
+    }
 }
 
 fn unique_name<'a>(container: &Place<'a>, seen: &mut BTreeSet<&'a str>, errors: &mut Errors) {
