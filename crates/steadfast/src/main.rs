@@ -8,6 +8,7 @@ mod config;
 mod daemon;
 mod down;
 mod image;
+mod inside;
 mod kubeconfig;
 mod live;
 mod manifests;
