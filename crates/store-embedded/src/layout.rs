@@ -39,15 +39,30 @@ pub(crate) fn load(database: &Database) -> Result<Loaded, Error> {
         Ok(None) => database,
         Err(error) => return Err(error),
     };
-    create(fresh).map_err(storage)?;
+    create(fresh, &Loaded::default()).map_err(storage)?;
     Ok(Loaded::default())
 }
 
-fn create(database: &Database) -> Result<(), redb::Error> {
+/// Makes the tables, with these contents.
+pub(crate) fn create(database: &Database, contents: &Loaded) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
-    txn.open_table(KEYS)?;
-    txn.open_table(LEASES)?;
-    txn.open_table(META)?.insert(LAYOUT, KNOWN_LAYOUT)?;
+    {
+        let mut keys = txn.open_table(KEYS)?;
+        for kv in &contents.keys {
+            let mut row = keys.insert_reserve(&*kv.key, HEADER_BYTES + kv.value.len())?;
+            encode(kv, row.as_mut());
+        }
+        let mut leases = txn.open_table(LEASES)?;
+        for (id, ttl) in &contents.leases {
+            leases.insert(id, u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))?;
+        }
+        let mut meta = txn.open_table(META)?;
+        meta.insert(LAYOUT, KNOWN_LAYOUT)?;
+        if contents.revision > 0 {
+            meta.insert(REVISION, contents.revision)?;
+            meta.insert(LAST_LEASE, contents.last_lease)?;
+        }
+    }
     txn.commit()?;
     Ok(())
 }

@@ -8,7 +8,10 @@
 
 mod committer;
 mod layout;
+mod mark;
 mod queue;
+pub mod snapshot;
+mod upkeep;
 
 use crate::committer::{Command, Committer};
 use async_trait::async_trait;
@@ -18,7 +21,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use store::index::Index;
+use store::index::{Index, Loaded};
 use store::{Error, LeaseId, RangeRequest, RangeResponse, Revision, Store, Txn, TxnResponse, Watch};
 use tokio::sync::oneshot;
 
@@ -59,6 +62,30 @@ pub enum OpenError {
         /// What redb said.
         source: redb::Error,
     },
+    /// A checksum does not fit what is there.
+    #[error(
+        "the database {} is damaged and is not used; `steadfast snapshot restore` begins anew from a snapshot",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What redb found.
+        source: redb::Error,
+    },
+    /// The newest changes are gone.
+    #[error(
+        "the database in {} is damaged and is not used: it was closed at revision {noted} and is at {found}",
+        dir.display()
+    )]
+    Lost {
+        /// The folder.
+        dir: PathBuf,
+        /// How far it had come.
+        noted: Revision,
+        /// How far it comes now.
+        found: Revision,
+    },
     /// The file was written by a later version of this program.
     #[error("layout {found} of the database is not known to this version, which knows {known}")]
     Layout {
@@ -73,9 +100,17 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct EmbeddedStore {
     index: Arc<Index>,
-    committer: Committer,
-    /// Dropped after the committer, which still writes.
-    _lock: Option<File>,
+    /// `None` when closing.
+    committer: Option<Committer>,
+    /// Where it lies, with the right to be there; none for a medium of the caller.
+    place: Option<Place>,
+}
+
+/// A folder that nobody else uses.
+#[derive(Debug)]
+struct Place {
+    dir: PathBuf,
+    _lock: File,
 }
 
 impl EmbeddedStore {
@@ -93,9 +128,23 @@ impl EmbeddedStore {
         let path = dir.join(FILE_NAME);
         let exists = path.try_exists().map_err(|source| failed(&path, source))?;
         if !exists {
-            create(dir, &path)?;
+            create(dir, &path, &Loaded::default())?;
         }
-        Self::start(open_file(&path)?, Some(lock))
+        let place = Place {
+            dir: dir.to_owned(),
+            _lock: lock,
+        };
+        Self::start(open_file(&path)?, Some(place))
+    }
+
+    /// Makes a store that holds `contents` in a folder that does not exist.
+    fn make(dir: &Path, contents: &Loaded) -> Result<(), Error> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| failed(dir, source))?;
+        create(dir, &dir.join(FILE_NAME), contents)
     }
 
     /// Opens the store on a medium of the caller, such as one that breaks on purpose.
@@ -108,20 +157,37 @@ impl EmbeddedStore {
         Self::start(database.map_err(|error| storage(redb::Error::from(error)))?, None)
     }
 
-    fn start(database: redb::Database, lock: Option<File>) -> Result<Self, Error> {
-        let index = Index::new(layout::load(&database)?);
+    fn start(database: redb::Database, place: Option<Place>) -> Result<Self, Error> {
+        let loaded = layout::load(&database)?;
+        if let Some(place) = &place {
+            mark::check(&place.dir, loaded.revision).map_err(storage)?;
+        }
+        let index = Index::new(loaded);
         let committer = Committer::start(index.clone(), database).map_err(storage)?;
         Ok(Self {
             index,
-            committer,
-            _lock: lock,
+            committer: Some(committer),
+            place,
         })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.committer.send(command(reply)).await?;
+        let committer = self.committer.as_ref().ok_or(Error::Closed)?;
+        committer.send(command(reply)).await?;
         answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        // Waits for the last write.
+        self.committer = None;
+        if let Some(place) = &self.place
+            && let Err(error) = mark::set(&place.dir, self.index.revision())
+        {
+            tracing::warn!(%error, "cannot note how far the store has come");
+        }
     }
 }
 
@@ -141,17 +207,21 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Makes a database that is there completely or not at all, whenever power fails.
-fn create(dir: &Path, path: &Path) -> Result<(), Error> {
+fn create(dir: &Path, path: &Path, contents: &Loaded) -> Result<(), Error> {
     let new = dir.join(NEW_FILE_NAME);
     options()
         .truncate(true)
         .open(&new)
         .map_err(|source| failed(&new, source))?;
     let database = open_file(&new)?;
-    layout::load(&database)?;
+    layout::create(&database, contents).map_err(storage)?;
     // Closing syncs.
     drop(database);
     std::fs::rename(&new, path).map_err(|source| failed(path, source))?;
+    sync_folders(dir)
+}
+
+fn sync_folders(dir: &Path) -> Result<(), Error> {
     // The names are data, too: the file's in its folder, and the folder's in its parent.
     let parent = dir.canonicalize().ok().and_then(|dir| dir.parent().map(Path::to_owned));
     for folder in [Some(dir.to_owned()), parent].into_iter().flatten() {
@@ -169,14 +239,19 @@ fn open_file(path: &Path) -> Result<redb::Database, Error> {
     let note = path.to_owned();
     let mut builder = redb::Builder::new();
     builder.set_cache_size(CACHE_BYTES);
+    // Everything is read now and never again: what is damaged must be found now.
+    builder.set_check_integrity_on_open(true);
     builder.set_repair_callback(move |_| tracing::debug!(path = %note.display(), "checking after a hard stop"));
     let backend = redb::backends::FileBackend::new(file);
     let database = backend.and_then(|backend| builder.create_with_backend(backend));
-    database.map_err(|error| {
-        storage(OpenError::Read {
-            path: path.to_owned(),
-            source: error.into(),
-        })
+    database.map_err(|error| open_error(path, error))
+}
+
+fn open_error(path: &Path, error: redb::DatabaseError) -> Error {
+    let path = path.to_owned();
+    storage(match redb::Error::from(error) {
+        source @ redb::Error::Corrupted(_) => OpenError::Damaged { path, source },
+        source => OpenError::Read { path, source },
     })
 }
 

@@ -69,6 +69,17 @@ impl Index {
         self.read().revision
     }
 
+    /// All of the present.
+    pub fn contents(&self) -> Loaded {
+        let state = self.read();
+        Loaded {
+            revision: state.revision,
+            keys: state.keys.values().filter_map(History::latest).cloned().collect(),
+            leases: state.leases.all().collect(),
+            last_lease: state.leases.last_id(),
+        }
+    }
+
     /// Reads keys at the latest or an earlier revision.
     ///
     /// # Errors

@@ -39,6 +39,11 @@ impl Leases {
         self.last_id
     }
 
+    /// Each lease with its time to live.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (LeaseId, Duration)> {
+        self.by_id.iter().map(|(id, lease)| (*id, lease.ttl))
+    }
+
     pub(crate) fn exists(&self, id: LeaseId) -> bool {
         self.by_id.contains_key(&id)
     }

@@ -7,6 +7,9 @@
 
 mod contract;
 mod failures;
+#[path = "../../../store/tests/support/linearizability.rs"]
+mod linearizability;
+mod order;
 mod sharing;
 mod tls;
 
