@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod containerd;
+pub mod control_plane;
 pub mod etcd;
 pub mod kubectl;
 pub mod process;

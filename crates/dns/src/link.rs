@@ -1,4 +1,4 @@
-//! Addresses for servers of the host that every pod can reach through its gateway, whatever the network is made of.
+//! An address for the server that every pod can reach through its gateway, whatever the network is made of.
 //!
 //! The address lies on a link of its own on the host. It stays there when the process ends, so a restart finds it.
 
@@ -42,10 +42,7 @@ pub enum LinkError {
 }
 
 /// Makes sure that the host has the addresses. Those that some link has already, and loopback ones, are left alone.
-///
-/// # Errors
-/// [`LinkError`] if the kernel refuses.
-pub async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Result<(), LinkError> {
+pub(crate) async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Result<(), LinkError> {
     let mut missing: HashSet<IpAddr> = wanted
         .into_iter()
         .filter(|address| !address.is_loopback() && !address.is_unspecified())
@@ -67,7 +64,7 @@ pub async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Resul
                 Err(error) if code(&error) != Some(EEXIST) => {
                     return Err(LinkError::Address { address, source: error });
                 }
-                _ => tracing::info!(%address, link = LINK_NAME, "the host has the address of a Service"),
+                _ => tracing::info!(%address, link = LINK_NAME, "the host has the address of its dns server"),
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What a person typed: the command line, nothing resolved yet.
 
+use crate::etcd::EtcdArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,6 +45,10 @@ pub(crate) enum Command {
     Reset(ResetArgs),
     /// Bring container images in without a registry
     Image(ImageArgs),
+    /// Save all objects to a file, or begin anew from one
+    Snapshot(SnapshotArgs),
+    /// Check that the store of a stopped daemon, or a snapshot, is undamaged
+    Check(CheckArgs),
     /// Walk through the textbook StatefulSet against a running Steadfast, checking every step
     #[command(hide = true)]
     Walk(WalkArgs),
@@ -85,6 +90,9 @@ pub(crate) struct ConfigArgs {
     /// Addresses of Services; DNS listens on the tenth [default: 10.96.0.0/16]
     #[arg(long, value_name = "CIDR")]
     pub(crate) service_cidr: Option<String>,
+    /// Where objects are kept, if not in the data directory.
+    #[command(flatten)]
+    pub(crate) etcd: EtcdArgs,
     /// What to log: error, warn, info, debug, or per part as in `info,node=debug` [default: warn with -f on a
     /// terminal, else info]
     #[arg(long, value_name = "FILTER")]
@@ -150,6 +158,48 @@ pub(crate) enum ImageCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
+}
+
+/// `steadfast snapshot`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SnapshotArgs {
+    /// What to do with snapshots.
+    #[command(subcommand)]
+    pub(crate) command: SnapshotCommand,
+}
+
+/// The commands on snapshots.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Save all objects to a file; a running daemon goes on meanwhile
+    Save {
+        /// Where the objects are kept.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The file; it holds Secrets, and only its owner may read it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Replace all objects by those of a snapshot; the daemon must be stopped, what was there is kept aside
+    Restore {
+        /// Where the objects are kept.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// `steadfast check`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CheckArgs {
+    /// Where the objects are kept.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Check this snapshot instead
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<PathBuf>,
 }
 
 /// `steadfast walk`.

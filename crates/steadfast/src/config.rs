@@ -1,6 +1,7 @@
 //! The complete, validated configuration: command line over file over defaults. Nothing is bound before it stands.
 
 use crate::args::ConfigArgs;
+use crate::etcd::{self, Etcd, EtcdArgs};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,7 +21,24 @@ struct File {
     node_name: Option<String>,
     pod_cidr: Option<String>,
     service_cidr: Option<String>,
+    etcd_servers: Option<Vec<String>>,
+    etcd_cafile: Option<PathBuf>,
+    etcd_certfile: Option<PathBuf>,
+    etcd_keyfile: Option<PathBuf>,
+    etcd_prefix: Option<String>,
     log: Option<String>,
+}
+
+impl File {
+    fn etcd(&self) -> EtcdArgs {
+        EtcdArgs {
+            etcd_servers: self.etcd_servers.clone(),
+            etcd_cafile: self.etcd_cafile.clone(),
+            etcd_certfile: self.etcd_certfile.clone(),
+            etcd_keyfile: self.etcd_keyfile.clone(),
+            etcd_prefix: self.etcd_prefix.clone(),
+        }
+    }
 }
 
 /// Everything that `up` needs to know.
@@ -44,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) pod_cidr: Cidr,
     /// Addresses of Services.
     pub(crate) service_cidr: Cidr,
+    /// Where objects are kept, if not in the data directory.
+    pub(crate) etcd: Option<Etcd>,
     /// Log filter; `None` leaves the choice to the command.
     pub(crate) log: Option<String>,
 }
@@ -120,6 +140,7 @@ impl Config {
             None => File::default(),
         };
         let mut errors = Vec::new();
+        let etcd = etcd::resolve(&args.etcd, file.etcd(), &mut errors);
         let mut cidr = |name: &str, typed: &Option<String>, filed: Option<String>, default: &str| {
             let text = typed.clone().or(filed).unwrap_or_else(|| default.to_owned());
             Cidr::parse(&text)
@@ -175,6 +196,7 @@ impl Config {
             node_name,
             pod_cidr,
             service_cidr,
+            etcd,
             log: args.log.clone().or(file.log),
             data_dir,
         })
@@ -270,7 +292,7 @@ impl Config {
             ),
         ];
         let mut text = String::new();
-        for (meaning, name, value) in rows {
+        for (meaning, name, value) in rows.into_iter().chain(etcd::rows(self.etcd.as_ref())) {
             // What is unset is shown as a comment, so that the file stays a complete list.
             let (mark, value) = value.map_or(("# ", String::new()), |v| ("", v));
             text.push_str(&format!("# {meaning}\n{mark}{name}: {value}\n"));
@@ -358,6 +380,9 @@ mod tests {
                 a.no_node = true;
                 a.log = Some("info,node=debug".into());
                 a.container_runtime_endpoint = Some("unix:///run/x.sock".into());
+                a.etcd.etcd_servers = Some(vec!["https://a:2379".into(), "https://b:2379".into()]);
+                a.etcd.etcd_cafile = Some("/ca.pem".into());
+                a.etcd.etcd_prefix = Some("/here".into());
             })
             .unwrap(),
         ] {

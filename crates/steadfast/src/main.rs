@@ -7,14 +7,16 @@ mod args;
 mod config;
 mod daemon;
 mod down;
+mod election;
+mod etcd;
 mod image;
-mod inside;
 mod kubeconfig;
 mod live;
 mod manifests;
 mod pki;
 mod preflight;
 mod services;
+mod snapshot;
 mod up;
 mod walk;
 
@@ -57,6 +59,8 @@ async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Down(down) => down::down(down).await,
         Command::Reset(reset) => down::reset(reset).await,
         Command::Image(image) => image::run(image).await,
+        Command::Snapshot(command) => tokio::task::spawn_blocking(move || snapshot::run(&command)).await?,
+        Command::Check(command) => tokio::task::spawn_blocking(move || snapshot::check(&command)).await?,
         Command::Walk(walk) => walk::run(walk).await,
     }
 }

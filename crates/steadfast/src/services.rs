@@ -4,8 +4,9 @@
 //! (here without a socket), CRI over a unix socket, the kubelet API over TLS.
 
 use crate::config::{Config, Runtime};
-use crate::inside::{self, Inside};
+use crate::election::Election;
 use crate::pki::{Authority, Leaf};
+use crate::snapshot;
 use anyhow::Context;
 use apiserver::{ApiServer, User};
 use kube::Client;
@@ -51,28 +52,23 @@ impl Services {
         // Whoever may call the node agent may run commands in every pod, so no certificate of the cluster's CA, which
         // may be given to users, is good for that: only the API server of this very process.
         let kubelet_authority = Authority::ephemeral()?;
-        let listeners = Listeners {
-            people: listener,
-            inside: Inside::open(config).await?,
-        };
-        let router = start_api(config, &authority, &kubelet_authority, listeners, &mut tasks, &shutdown).await?;
+        let router = start_api(config, &authority, &kubelet_authority, listener, &mut tasks, &shutdown).await?;
         let client = |user: User| Client::new(apiserver::in_process(router.clone(), user), "default");
         let component = |name: &str| client(User::new(name, ["system:masters", "system:authenticated"]));
-        tasks.spawn(named(
-            "controllers",
-            controllers::run(
-                component("system:kube-controller-manager"),
-                controllers::Config {
-                    root_ca: Some(authority.certificate_pem.clone()),
-                    ..controllers::Config::default()
-                },
-                shutdown.clone(),
-            ),
-        ));
-        tasks.spawn(named(
-            "scheduler",
-            scheduler::run(component("system:kube-scheduler"), shutdown.clone()),
-        ));
+        let controllers_config = controllers::Config {
+            root_ca: Some(authority.certificate_pem.clone()),
+            ..controllers::Config::default()
+        };
+        let manager = component("system:kube-controller-manager");
+        let election = Election::of(config);
+        let run = move |client, leading| controllers::run(client, controllers_config.clone(), leading);
+        let controllers = election
+            .clone()
+            .run("kube-controller-manager", manager, shutdown.clone(), run);
+        tasks.spawn(named("controllers", controllers));
+        let scheduler = component("system:kube-scheduler");
+        let scheduler = election.run("kube-scheduler", scheduler, shutdown.clone(), scheduler::run);
+        tasks.spawn(named("scheduler", scheduler));
         if !config.no_node {
             let node_user = format!("system:node:{}", config.node_name);
             let node_client = client(User::new(node_user, ["system:nodes", "system:authenticated"]));
@@ -84,12 +80,6 @@ impl Services {
                 ready: None,
             };
             tasks.spawn(named("dns", dns::run(component("system:dns"), dns, shutdown.clone())));
-            let proxy = proxy::run(
-                component("system:kube-proxy"),
-                inside::proxy_config(config),
-                shutdown.clone(),
-            );
-            tasks.spawn(named("the service proxy", proxy));
         }
         let admin = authority.client("steadfast-admin", "system:masters")?;
         Ok(Self {
@@ -129,31 +119,22 @@ async fn named(name: &'static str, work: impl Future<Output = anyhow::Result<()>
     (name, work.await)
 }
 
-/// Where the API server listens.
-struct Listeners {
-    people: TcpListener,
-    inside: Inside,
-}
-
 async fn start_api(
     config: &Config,
     authority: &Authority,
     kubelet_authority: &Authority,
-    listeners: Listeners,
+    listener: TcpListener,
     tasks: &mut JoinSet<Outcome>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<axum::Router> {
-    let dir = config.data_dir.join("store");
-    let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&dir))
-        .await?
-        .context("cannot open the store")?;
+    let store = open_store(config, tasks, shutdown).await?;
     let kubelet_client = kubelet_authority.client("kube-apiserver-kubelet-client", "system:masters")?;
     let server = ApiServer::new(
-        Arc::new(store),
+        store,
         apiserver::Config {
             service_cidr: ipnet::Ipv4Net::new(config.service_cidr.base, config.service_cidr.prefix)?,
             dns_ip: config.service_cidr.nth(10),
-            advertise: listeners.inside.advertise,
+            advertise: config.listen,
             volumes_path: config.data_dir.join("volumes").display().to_string(),
             kubelet_client: Some(kubelet_authority.client_tls(&kubelet_client)?),
             token_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
@@ -168,14 +149,26 @@ async fn start_api(
     let router = server.router();
     let certificate = authority.server("kube-apiserver", &api_names(config))?;
     let tls = authority.server_tls(&certificate, false)?;
-    for listener in [Some(listeners.people), listeners.inside.listener]
-        .into_iter()
-        .flatten()
-    {
-        let serve = apiserver::serve(listener, tls.clone(), router.clone(), shutdown.clone());
-        tasks.spawn(named("the API server", async move { Ok(serve.await?) }));
-    }
+    let serve = apiserver::serve(listener, tls, router.clone(), shutdown.clone());
+    tasks.spawn(named("the API server", async move { Ok(serve.await?) }));
     Ok(router)
+}
+
+async fn open_store(
+    config: &Config,
+    tasks: &mut JoinSet<Outcome>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Arc<dyn store::Store>> {
+    if let Some(etcd) = &config.etcd {
+        return Ok(Arc::new(etcd.connect().await?));
+    }
+    let dir = snapshot::store_dir(config);
+    let opened = dir.clone();
+    let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&opened)).await?;
+    let store = Arc::new(store.context("cannot open the store")?);
+    let snapshots = snapshot::serve(store.clone(), dir, shutdown.clone());
+    tasks.spawn(named("the snapshots", snapshots));
+    Ok(store)
 }
 
 /// The names under which clients reach the API server.

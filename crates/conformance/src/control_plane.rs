@@ -1,0 +1,91 @@
+//! A control plane without a node, of which several may run beside each other on one etcd cluster.
+
+use crate::cluster::binary;
+use crate::etcd::Etcd;
+use crate::kubectl::Kubectl;
+use crate::process::{Process, within};
+use anyhow::{Context, bail, ensure};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A running `steadfast up --no-node` on etcd; ended and forgotten when dropped.
+#[derive(Debug)]
+pub struct ControlPlane {
+    daemon: Option<Process>,
+    dir: TempDir,
+    listen: SocketAddr,
+}
+
+impl ControlPlane {
+    /// Starts one on an address of its own. It takes over the authority of `other`, so that clients of one may turn to
+    /// the other.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start(name: &str, etcd: &Etcd, other: Option<&Self>) -> anyhow::Result<Self> {
+        let mut this = Self {
+            daemon: None,
+            dir: tempfile::tempdir()?,
+            listen: SocketAddr::new(Etcd::address().into(), 6443),
+        };
+        if let Some(other) = other {
+            std::fs::create_dir(this.data_dir())?;
+            let (from, to) = (other.data_dir().join("pki"), this.data_dir().join("pki"));
+            let copied = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+            ensure!(copied.success(), "the authority cannot be copied");
+        }
+        let log = File::create(this.dir.path().join("log"))?;
+        let mut command = Command::new(binary());
+        command
+            .args(["up", "--no-node", "--node-name", name, "--data-dir"])
+            .arg(this.data_dir())
+            .args(["--listen", &this.listen.to_string()])
+            .args(["--etcd-servers", &etcd.endpoints().join(",")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        let mut daemon = Process::start(&mut command)?;
+        let out = daemon.child().stdout.take().context("no pipe")?;
+        let ready = within(Duration::from_secs(60), "steadfast up", move || {
+            let mut lines = BufReader::new(out).lines();
+            for line in &mut lines {
+                if line?.starts_with("ready") {
+                    // The daemon may print more; its pipe must stay open and be emptied.
+                    std::thread::spawn(move || lines.for_each(drop));
+                    return Ok(());
+                }
+            }
+            bail!("it ended")
+        });
+        this.daemon = Some(daemon);
+        ready.with_context(|| format!("log of {name}:\n{}", this.log()))?;
+        Ok(this)
+    }
+
+    /// Ends it as a crash would.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.daemon.take().context("it is not running")?.kill()
+    }
+
+    /// The machine's kubectl against it.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new("kubectl", &self.data_dir().join("admin.kubeconfig"))
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+}
