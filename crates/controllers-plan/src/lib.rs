@@ -5,15 +5,23 @@
 //! gathers what is observed and carries the plans out.
 
 pub mod claims;
+pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod garbage;
 pub mod namespaces;
+pub mod replicaset;
+pub mod selection;
 pub mod service_accounts;
 pub mod statefulset;
 
+mod claiming;
+mod difference;
 mod kind;
+mod names;
 mod owner;
 mod plan;
+mod pods;
 
 pub use kind::{Key, Kind};
 pub use owner::{AnyObject, controller_of, is_terminating, owner_reference};

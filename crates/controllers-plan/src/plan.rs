@@ -257,7 +257,8 @@ pub struct Announcement {
     pub about: Target,
     /// What to say on success; `None` says nothing.
     pub done: Option<Notice>,
-    /// What to say on failure; the executor appends ` error: ` and the cause. Conflicts and, when creating,
+    /// What to say on failure; the executor appends ` error: ` (or nothing, if the message ends with a colon) and the
+    /// cause. Conflicts and, when creating,
     /// AlreadyExists are not told: they only mean that the plan was made from what is no longer true.
     pub failed: Option<Notice>,
 }

@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use crate::{Plan, Reason, Step, is_terminating};
 
-mod canonical;
+pub(crate) mod canonical;
 mod claims;
-mod health;
+pub(crate) mod health;
 mod identity;
 mod membership;
 mod replicas;

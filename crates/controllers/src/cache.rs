@@ -36,6 +36,9 @@ impl<T> Change<T> {
     }
 }
 
+/// The terms by which an object is to be found.
+pub(crate) type Terms<T> = fn(&T) -> Vec<String>;
+
 /// Which objects one controller has to look at after a change.
 pub(crate) type MapToKeys<T> = fn(&Caches, &Change<T>) -> Vec<Key>;
 
@@ -52,12 +55,14 @@ pub(crate) struct Cache<T> {
     metadata: fn(&T) -> &ObjectMeta,
     state: RwLock<State<T>>,
     listeners: Mutex<Vec<(usize, MapToKeys<T>)>>,
+    indexes: Mutex<Vec<(&'static str, Terms<T>)>>,
     progress: watch::Sender<Progress>,
 }
 
 struct State<T> {
     objects: BTreeMap<Name, Arc<T>>,
     by_owner: BTreeMap<String, BTreeSet<Name>>,
+    by_term: BTreeMap<String, BTreeSet<Name>>,
     uncontrolled: BTreeSet<Name>,
     listed: Option<BTreeSet<Name>>,
 }
@@ -68,6 +73,7 @@ impl<T> Cache<T> {
         let state = State {
             objects: BTreeMap::new(),
             by_owner: BTreeMap::new(),
+            by_term: BTreeMap::new(),
             uncontrolled: BTreeSet::new(),
             listed: None,
         };
@@ -75,6 +81,7 @@ impl<T> Cache<T> {
             metadata,
             state: RwLock::new(state),
             listeners: Mutex::new(Vec::new()),
+            indexes: Mutex::new(Vec::new()),
             progress: watch::Sender::new(Progress::default()),
         }
     }
@@ -140,6 +147,26 @@ impl<T> Cache<T> {
         names.filter_map(|name| state.objects.get(name).cloned()).collect()
     }
 
+    /// All objects that are indexed by a term.
+    pub(crate) fn with_term(&self, term: &str) -> Vec<Arc<T>> {
+        let state = self.read();
+        let names = state.by_term.get(term).into_iter().flatten();
+        names.filter_map(|name| state.objects.get(name).cloned()).collect()
+    }
+
+    /// Adds an index, unless there is one of that name. Only before the first object comes.
+    pub(crate) fn index(&self, name: &'static str, terms: Terms<T>) {
+        let mut indexes = self.indexes.lock().expect("no panic while held");
+        if indexes.iter().all(|(known, _)| *known != name) {
+            indexes.push((name, terms));
+        }
+    }
+
+    fn terms(&self, object: &T) -> Vec<String> {
+        let indexes = self.indexes.lock().expect("no panic while held");
+        indexes.iter().flat_map(|(_, terms)| terms(object)).collect()
+    }
+
     /// The metadata of an object of this cache.
     pub(crate) fn metadata<'a>(&self, object: &'a T) -> &'a ObjectMeta {
         (self.metadata)(object)
@@ -202,6 +229,7 @@ impl<T> Cache<T> {
             .map(|owner| owner.uid.clone())
             .collect();
         let controlled = controller_of(meta).is_some();
+        let terms = self.terms(&object);
         let mut state = self.write();
         if let Some(listed) = &mut state.listed {
             listed.insert(name.clone());
@@ -215,6 +243,9 @@ impl<T> Cache<T> {
         let old = self.take(&mut state, &name);
         for owner in owners {
             state.by_owner.entry(owner).or_default().insert(name.clone());
+        }
+        for term in terms {
+            state.by_term.entry(term).or_default().insert(name.clone());
         }
         if !controlled {
             state.uncontrolled.insert(name.clone());
@@ -243,12 +274,10 @@ impl<T> Cache<T> {
     fn take(&self, state: &mut State<T>, name: &Name) -> Option<Arc<T>> {
         let old = state.objects.remove(name)?;
         for owner in (self.metadata)(&old).owner_references.iter().flatten() {
-            if let Some(names) = state.by_owner.get_mut(&owner.uid) {
-                names.remove(name);
-                if names.is_empty() {
-                    state.by_owner.remove(&owner.uid);
-                }
-            }
+            forget(&mut state.by_owner, &owner.uid, name);
+        }
+        for term in self.terms(&old) {
+            forget(&mut state.by_term, &term, name);
         }
         state.uncontrolled.remove(name);
         Some(old)
@@ -268,6 +297,16 @@ impl<T> Cache<T> {
 
     fn write(&self) -> RwLockWriteGuard<'_, State<T>> {
         self.state.write().expect("no panic while held")
+    }
+}
+
+/// Takes a name out of an index.
+fn forget(index: &mut BTreeMap<String, BTreeSet<Name>>, term: &str, name: &Name) {
+    if let Some(names) = index.get_mut(term) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(term);
+        }
     }
 }
 
@@ -338,6 +377,20 @@ mod tests {
         assert!(cache.owned_by("old").is_empty());
         assert_eq!(names(&cache.controlled_by("new")), ["web-0"]);
         assert!(cache.uncontrolled_in("a").is_empty());
+    }
+
+    #[test]
+    fn objects_are_found_by_their_terms_as_long_as_they_have_them() {
+        let cache = cache();
+        cache.index("first letter", |pod| {
+            vec![pod.metadata.name.iter().flat_map(|name| name.chars()).take(1).collect()]
+        });
+        cache.apply(pod("a", "web-0", "1", json!([])));
+        cache.apply(pod("b", "web-1", "2", json!([])));
+        cache.apply(pod("b", "db-0", "3", json!([])));
+        assert_eq!(names(&cache.with_term("w")), ["web-0", "web-1"]);
+        cache.remove(pod("a", "web-0", "4", json!([])));
+        assert_eq!(names(&cache.with_term("w")), ["web-1"]);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use controllers_plan::{AnyObject, Key, Kind};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::cache::{Cache, MapToKeys, Progress};
+use crate::cache::{Cache, MapToKeys, Progress, Terms};
 use crate::reflect::{self, Reflection};
+use crate::refusals::Refusals;
 
 /// A typed kind that can be watched: all of `api::k8s`, and our own wrappers of them.
 pub(crate) trait Watched:
@@ -28,6 +29,8 @@ pub(crate) struct Caches {
     typed: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     metadata: BTreeMap<Kind, Arc<Cache<AnyObject>>>,
     freshness: BTreeMap<Kind, Vec<Arc<dyn Freshness>>>,
+    /// What the server said to the last plan of a key, if it refused it.
+    pub(crate) refusals: Refusals,
 }
 
 /// What the executor asks of a cache of whatever type.
@@ -127,6 +130,18 @@ impl Watch {
         let enlist = move |watchlist: &mut Watchlist, row| watchlist.typed::<T>().listen(row, map);
         Self {
             kind: kind_of::<T>(),
+            enlist: Box::new(enlist),
+        }
+    }
+
+    /// The same, its cache indexed by terms (one index for each name, whoever asks for it).
+    pub(crate) fn indexed<T: Watched>(self, name: &'static str, terms: Terms<T>) -> Self {
+        let enlist = move |watchlist: &mut Watchlist, row| {
+            (self.enlist)(watchlist, row);
+            watchlist.typed::<T>().index(name, terms);
+        };
+        Self {
+            kind: self.kind,
             enlist: Box::new(enlist),
         }
     }

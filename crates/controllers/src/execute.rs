@@ -163,7 +163,10 @@ fn announce(executor: &Executor, controller: &'static str, action: &Action, resu
             let failed = announcement.failed.as_ref();
             let with_cause = |notice: &Notice| Notice {
                 reason: notice.reason,
-                message: format!("{} error: {}", notice.message, refused.cause()),
+                message: match notice.message.strip_suffix(':') {
+                    Some(_) => format!("{} {}", notice.message, refused.cause()),
+                    None => format!("{} error: {}", notice.message, refused.cause()),
+                },
             };
             (EventType::Warning, failed.map(with_cause))
         }

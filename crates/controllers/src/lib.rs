@@ -22,6 +22,7 @@ mod freshness;
 mod queue;
 mod record;
 mod reflect;
+mod refusals;
 mod send;
 mod served;
 mod table;

@@ -9,11 +9,16 @@ use crate::Config;
 use crate::caches::{Caches, Watch};
 
 pub(crate) mod claims;
+pub(crate) mod deployment;
+pub(crate) mod disruption;
 pub(crate) mod endpoints;
 pub(crate) mod garbage;
 pub(crate) mod namespaces;
+pub(crate) mod replicaset;
 pub(crate) mod service_accounts;
 pub(crate) mod statefulset;
+
+mod keys;
 
 /// Gathers what is observed of an object from the caches, and plans. An object that is gone has an empty plan.
 pub(crate) type Decide = Box<dyn Fn(&Caches, &Key, Timestamp) -> Plan + Send + Sync>;
@@ -42,6 +47,10 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
         garbage::row(),
         namespaces::row(),
         service_accounts::account_row(),
+        replicaset::row(),
+        replicaset::replication_controller_row(),
+        deployment::row(),
+        disruption::row(),
     ];
     rows.extend(config.root_ca.clone().map(service_accounts::root_ca_row));
     rows.into_iter().filter(|row| config.is_enabled(row.name)).collect()

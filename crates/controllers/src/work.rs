@@ -116,10 +116,16 @@ async fn plan_and_act(works: &Works, row: &Running, id: &WorkId) -> Duration {
     works.ledger.note(&works.caches, id, writes);
     match result {
         Err(refused) => {
+            if !refused.is_outdated() {
+                works.caches.refusals.note(row.name, &id.key, Some(refused.cause()));
+            }
             let pause = retry(works, row, id);
             report(row, id, &anyhow::Error::from(refused), pause);
         }
-        Ok(()) => settle(works, row, id, &plan, now),
+        Ok(()) => {
+            works.caches.refusals.note(row.name, &id.key, None);
+            settle(works, row, id, &plan, now);
+        }
     }
     (took * REST_FACTOR).min(REST_MAX)
 }
