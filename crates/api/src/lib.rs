@@ -7,6 +7,7 @@ pub use k8s_openapi as k8s;
 
 pub mod apply;
 pub mod columns;
+pub mod cron;
 pub mod custom;
 pub mod defaults;
 pub mod error;

@@ -1,6 +1,7 @@
 //! What a write may touch: which part of a request is kept and which comes from the stored object.
 
 mod configuration;
+mod job;
 mod pod;
 mod semantic;
 mod service;
@@ -51,6 +52,9 @@ pub fn prepare_create(kind: &Kind, object: &mut Value) {
     if kind.group.is_empty() && kind.kind == "Namespace" {
         object["spec"]["finalizers"] = json!(["kubernetes"]);
         name_label(object);
+    }
+    if kind.group == "batch" && kind.kind == "Job" {
+        job::select_own(object);
     }
 }
 

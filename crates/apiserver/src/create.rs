@@ -71,6 +71,10 @@ pub(crate) async fn insert(
     admission::mutate(&mut review, &mut object).await?;
     let advice = review.warnings;
     call.warn(advice);
+    if kind.group == "batch" && kind.kind == "Job" {
+        // A job's name goes into the labels of its pods, so it cannot wait for the attempt to store it.
+        generate_name(&mut object["metadata"]);
+    }
     strategy::prepare_create(kind, &mut object);
     let warnings = validation::warnings(kind, &object, None);
     call.warn(warnings);
@@ -169,15 +173,19 @@ async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outc
     ))
 }
 
+fn generate_name(metadata: &mut Value) {
+    if text(&metadata["name"]).is_none() {
+        metadata["name"] = json!(names::generate(text(&metadata["generateName"]).unwrap_or_default()));
+    }
+}
+
 /// Everything that must be looked up anew for each attempt.
 async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outcome<Attempt> {
     let held = call.kind.clone();
     let kind = &*held;
     let mut object = object.clone();
     let metadata = &mut object["metadata"];
-    if text(&metadata["name"]).is_none() {
-        metadata["name"] = json!(names::generate(text(&metadata["generateName"]).unwrap_or_default()));
-    }
+    generate_name(metadata);
     let name = text(&metadata["name"]).unwrap_or_default().to_owned();
     let mut change = Change::default();
     let key = names::key(kind, &call.namespace, &name);

@@ -16,6 +16,8 @@ use crate::{Action, Guard, Kind, Plan, Reason, Step, Target, controller_of, is_t
 pub(crate) struct Owner<'a> {
     pub(crate) kind: Kind,
     pub(crate) meta: &'a ObjectMeta,
+    /// A finalizer that its pods have as long as they are its own.
+    pub(crate) pod_finalizer: Option<&'static str>,
 }
 
 /// The objects in sight of a controller, sorted by what they are to it.
@@ -35,6 +37,7 @@ impl<'a> Owner<'a> {
         Self {
             kind: Kind::of::<T>(),
             meta: object.metadata(),
+            pod_finalizer: None,
         }
     }
 
@@ -91,13 +94,26 @@ impl<'a> Owner<'a> {
         let mut owners = meta.owner_references.clone().unwrap_or_default();
         owners.retain(|owner| owner.uid != self.uid());
         owners.push(owner_reference(self.kind, self.meta));
-        Action::patch(orphan, json!({ "metadata": { "ownerReferences": owners } })).guarded(Guard::Alive(self.target()))
+        let mut patch = json!({ "metadata": { "ownerReferences": owners } });
+        if let Some(finalizer) = self.pod_finalizer {
+            let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+            finalizers.retain(|known| known != finalizer);
+            finalizers.push(finalizer.to_owned());
+            patch["metadata"]["finalizers"] = json!(finalizers);
+        }
+        Action::patch(orphan, patch).guarded(Guard::Alive(self.target()))
     }
 
     fn release(&self, object: Target, meta: &ObjectMeta) -> Action {
         let mut owners = meta.owner_references.clone().unwrap_or_default();
         owners.retain(|owner| owner.uid != self.uid());
-        Action::patch(object, json!({ "metadata": { "ownerReferences": owners } }))
+        let mut patch = json!({ "metadata": { "ownerReferences": owners } });
+        if let Some(finalizer) = self.pod_finalizer {
+            let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+            finalizers.retain(|known| known != finalizer);
+            patch["metadata"]["finalizers"] = json!(finalizers);
+        }
+        Action::patch(object, patch)
     }
 }
 

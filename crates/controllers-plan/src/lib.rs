@@ -5,21 +5,30 @@
 //! gathers what is observed and carries the plans out.
 
 pub mod claims;
+pub mod cronjob;
+pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
 pub mod garbage;
+pub mod job;
 pub mod namespaces;
+pub mod node_lifecycle;
+pub mod pod_garbage;
+pub mod quota;
 pub mod replicaset;
 pub mod selection;
 pub mod service_accounts;
 pub mod statefulset;
+pub mod taint_eviction;
+pub mod ttl;
 
 mod claiming;
 mod difference;
 mod kind;
 mod names;
 mod owner;
+mod placement;
 mod plan;
 mod pods;
 

@@ -107,6 +107,12 @@ pub enum Write {
         /// What becomes of its dependents; `None` leaves it to the kind's default.
         propagation: Option<Propagation>,
     },
+    /// DELETE of a pod without grace, for one that nobody else will ever end. One that is gone already counts as
+    /// deleted.
+    Kill {
+        /// What is deleted.
+        target: Target,
+    },
 }
 
 /// What becomes of the dependents of a deleted object.
@@ -125,6 +131,8 @@ pub enum Propagation {
 pub enum Guard {
     /// The object exists with this uid and is not being deleted (asked once per plan, e.g. before adopting).
     Alive(Target),
+    /// No object has this key (e.g. a node is really gone before its pods are deleted).
+    Absent(Key),
     /// No object of this key has this uid (e.g. an owner is really gone before its dependents are deleted).
     Gone(Target),
     /// None of these kinds has an object in the namespace (e.g. before it is finalized).
@@ -235,7 +243,10 @@ impl Action {
     pub fn key(&self) -> &Key {
         match &self.write {
             Write::Create(object) => &object.key,
-            Write::Patch { target, .. } | Write::Replace { target, .. } | Write::Delete { target, .. } => &target.key,
+            Write::Patch { target, .. }
+            | Write::Replace { target, .. }
+            | Write::Delete { target, .. }
+            | Write::Kill { target } => &target.key,
         }
     }
 }

@@ -15,7 +15,10 @@ use crate::selection::{Labels, Selection};
 use crate::{Plan, Reason, Step, is_terminating};
 
 mod status;
-mod victims;
+pub(crate) mod victims;
+
+/// How many pods one plan creates or deletes at most; their events bring on the next plan.
+const BURST: usize = 500;
 
 /// What keeps a number of pods of a template.
 #[derive(Clone, Debug)]
@@ -102,8 +105,10 @@ pub fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan {
     let mut draft = Plan::default();
     if !is_terminating(set.owner.meta) {
         match usize::try_from(set.replicas).unwrap_or(0) {
-            wanted if wanted > active.len() => create(seen, wanted - active.len(), now, &mut draft),
-            wanted if wanted < active.len() => remove(seen, &active, active.len() - wanted, now, &mut draft),
+            wanted if wanted > active.len() => create(seen, (wanted - active.len()).min(BURST), now, &mut draft),
+            wanted if wanted < active.len() => {
+                remove(seen, &active, (active.len() - wanted).min(BURST), now, &mut draft)
+            }
             _ => {}
         }
     }

@@ -186,7 +186,9 @@ impl Model {
                 }
                 self.put(target.key.kind.kind, &target.key.name, patch.clone());
             }
-            Write::Replace { .. } | Write::Delete { .. } => panic!("claims and volumes are only patched"),
+            Write::Replace { .. } | Write::Delete { .. } | Write::Kill { .. } => {
+                panic!("claims and volumes are only patched")
+            }
         }
         true
     }

@@ -125,7 +125,7 @@ impl Model {
             Write::Patch { target, patch, .. } => merge(self.slices.get_mut(&target.key.name).unwrap(), patch),
             Write::Delete { target, .. } if target.key.kind.kind == "Endpoints" => self.endpoints = None,
             Write::Delete { target, .. } => assert!(self.slices.remove(&target.key.name).is_some()),
-            Write::Replace { .. } => panic!("not for endpoints"),
+            Write::Replace { .. } | Write::Kill { .. } => panic!("not for endpoints"),
         }
     }
 

@@ -114,6 +114,7 @@ impl Model {
                 }
                 self.sweep(&target.key.name);
             }
+            Write::Kill { .. } => panic!("only pods are killed, and not here"),
             Write::Delete { target, propagation } => {
                 self.delete(&target.key.name, propagation.expect("always said"));
             }

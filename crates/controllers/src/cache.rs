@@ -154,6 +154,11 @@ impl<T> Cache<T> {
         names.filter_map(|name| state.objects.get(name).cloned()).collect()
     }
 
+    /// How many objects are indexed by a term.
+    pub(crate) fn count(&self, term: &str) -> usize {
+        self.read().by_term.get(term).map_or(0, BTreeSet::len)
+    }
+
     /// Adds an index, unless there is one of that name. Only before the first object comes.
     pub(crate) fn index(&self, name: &'static str, terms: Terms<T>) {
         let mut indexes = self.indexes.lock().expect("no panic while held");

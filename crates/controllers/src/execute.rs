@@ -146,7 +146,9 @@ async fn perform(
 
 async fn perform_one(executor: &Executor, controller: &str, action: &Action) -> Result<Written, Refused> {
     match &action.guard {
-        Some(guard @ (Guard::Gone(_) | Guard::NoneLeft { .. })) => check(&executor.client, guard).await?,
+        Some(guard @ (Guard::Gone(_) | Guard::Absent(_) | Guard::NoneLeft { .. })) => {
+            check(&executor.client, guard).await?
+        }
         Some(Guard::Alive(_)) | None => {}
     }
     send(&executor.client, &action.write, controller).await

@@ -14,11 +14,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use controllers_plan::statefulset::Gates;
+pub use metrics::Metrics;
 
 mod cache;
 mod caches;
 mod execute;
 mod freshness;
+mod metrics;
 mod queue;
 mod record;
 mod reflect;
@@ -45,6 +47,8 @@ pub struct Config {
     /// The authority's certificate in PEM, which every namespace gets a copy of (ConfigMap `kube-root-ca.crt`); none
     /// are made without it.
     pub root_ca: Option<String>,
+    /// Where what the queue does is counted.
+    pub metrics: Metrics,
 }
 
 impl Default for Config {
@@ -53,6 +57,7 @@ impl Default for Config {
             controllers: vec!["*".to_owned()],
             gates: Gates::default(),
             root_ca: None,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -81,7 +86,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         .map(|(row, what)| start(&mut watchlist, row, what));
     let rows: Vec<Running> = running.collect();
     let Watchlist { caches, reflections } = watchlist;
-    let (caches, queue) = (Arc::new(caches), Arc::new(Queue::default()));
+    let metrics = rows.iter().map(|row| config.metrics.of(row.name)).collect();
+    let (caches, queue) = (Arc::new(caches), Arc::new(Queue::new(metrics)));
     let (recorder, writer) = record::channel(client.clone());
     let mut tasks = JoinSet::new();
     for reflection in reflections {

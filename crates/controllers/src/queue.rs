@@ -1,12 +1,14 @@
 //! What is to be looked at next: each key once, never by two workers at a time, with pauses after failures.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use controllers_plan::Key;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::metrics::OfController;
 
 /// The pause after the first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -33,23 +35,44 @@ pub(crate) struct WorkId {
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Notify,
+    /// Those of each row; a queue without any counts nothing.
+    metrics: Vec<Arc<OfController>>,
 }
 
 #[derive(Default)]
 struct State {
     ready: VecDeque<WorkId>,
-    is_ready: HashSet<WorkId>,
-    /// Value: whether it must run again.
-    running: HashMap<WorkId, bool>,
+    /// Value: since when.
+    is_ready: HashMap<WorkId, Instant>,
+    running: HashMap<WorkId, Turn>,
     waiting: BTreeSet<(Instant, WorkId)>,
     waits_until: HashMap<WorkId, Instant>,
     failures: HashMap<WorkId, u32>,
 }
 
+/// A key that is being looked at.
+struct Turn {
+    began: Instant,
+    /// Whether it must be looked at again.
+    is_dirty: bool,
+}
+
 impl Queue {
+    /// A queue that counts what each row's keys do.
+    pub(crate) fn new(metrics: Vec<Arc<OfController>>) -> Self {
+        Self {
+            metrics,
+            ..Self::default()
+        }
+    }
+
+    fn metrics_of(&self, id: &WorkId) -> Option<&OfController> {
+        self.metrics.get(id.row).map(Arc::as_ref)
+    }
+
     /// Something changed: look at it as soon as it is not being looked at.
     pub(crate) fn add(&self, id: WorkId) {
-        if self.lock().add(id) {
+        if self.lock().add(id, &self.metrics) {
             self.changed.notify_one();
         }
     }
@@ -62,6 +85,9 @@ impl Queue {
 
     /// The last attempt failed: look again after a pause that grows, shortened by up to a half (`jitter` in 0..1).
     pub(crate) fn retry(&self, id: WorkId, now: Instant, jitter: f64) -> Duration {
+        if let Some(metrics) = self.metrics_of(&id) {
+            metrics.retried();
+        }
         let mut state = self.lock();
         let failures = state.failures.entry(id.clone()).or_default();
         let full = FIRST_PAUSE.saturating_mul(1 << (*failures).min(20)).min(LONGEST_PAUSE);
@@ -83,8 +109,12 @@ impl Queue {
         loop {
             let next_time = {
                 let mut state = self.lock();
-                state.wake(Instant::now());
-                if let Some(id) = state.start() {
+                let now = Instant::now();
+                state.wake(now, &self.metrics);
+                if let Some((id, since)) = state.start(now) {
+                    if let Some(metrics) = self.metrics_of(&id) {
+                        metrics.started(now.duration_since(since));
+                    }
                     return id;
                 }
                 state.waiting.first().map(|(at, _)| *at)
@@ -102,8 +132,12 @@ impl Queue {
     /// It has been looked at.
     pub(crate) fn done(&self, id: &WorkId) {
         let mut state = self.lock();
-        if state.running.remove(id) == Some(true) {
-            state.add(id.clone());
+        let Some(turn) = state.running.remove(id) else { return };
+        if let Some(metrics) = self.metrics_of(id) {
+            metrics.done(turn.began.elapsed());
+        }
+        if turn.is_dirty {
+            state.add(id.clone(), &self.metrics);
             drop(state);
             self.changed.notify_one();
         }
@@ -115,16 +149,20 @@ impl Queue {
 }
 
 impl State {
-    fn add(&mut self, id: WorkId) -> bool {
-        if let Some(dirty) = self.running.get_mut(&id) {
-            *dirty = true;
+    fn add(&mut self, id: WorkId, metrics: &[Arc<OfController>]) -> bool {
+        if let Some(turn) = self.running.get_mut(&id) {
+            turn.is_dirty = true;
             return false;
         }
-        let is_new = self.is_ready.insert(id.clone());
-        if is_new {
-            self.ready.push_back(id);
+        if self.is_ready.contains_key(&id) {
+            return false;
         }
-        is_new
+        if let Some(metrics) = metrics.get(id.row) {
+            metrics.added();
+        }
+        self.is_ready.insert(id.clone(), Instant::now());
+        self.ready.push_back(id);
+        true
     }
 
     fn add_at(&mut self, id: WorkId, at: Instant) {
@@ -138,21 +176,25 @@ impl State {
         self.waiting.insert((at, id));
     }
 
-    fn wake(&mut self, now: Instant) {
+    fn wake(&mut self, now: Instant, metrics: &[Arc<OfController>]) {
         while self.waiting.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.waiting.pop_first() else {
                 return;
             };
             self.waits_until.remove(&id);
-            self.add(id);
+            self.add(id, metrics);
         }
     }
 
-    fn start(&mut self) -> Option<WorkId> {
+    fn start(&mut self, now: Instant) -> Option<(WorkId, Instant)> {
         let id = self.ready.pop_front()?;
-        self.is_ready.remove(&id);
-        self.running.insert(id.clone(), false);
-        Some(id)
+        let since = self.is_ready.remove(&id).unwrap_or(now);
+        let turn = Turn {
+            began: now,
+            is_dirty: false,
+        };
+        self.running.insert(id.clone(), turn);
+        Some((id, since))
     }
 }
 

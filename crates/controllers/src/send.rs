@@ -122,7 +122,8 @@ pub(crate) async fn send(client: &Client, write: &Write, field_manager: &str) ->
             };
             written("replace", client, &target.key, request).await
         }
-        Write::Delete { target, propagation } => delete(client, target, *propagation).await,
+        Write::Delete { target, propagation } => delete(client, target, *propagation, None).await,
+        Write::Kill { target } => delete(client, target, None, Some(0)).await,
     }
 }
 
@@ -136,6 +137,10 @@ pub(crate) async fn check(client: &Client, guard: &Guard) -> Result<(), Refused>
             Some(meta) if meta.deletion_timestamp.is_some() => refuse(&target.key, "it is being deleted"),
             Some(_) => Ok(()),
             None => refuse(&target.key, "it is gone"),
+        },
+        Guard::Absent(key) => match live(client, key).await? {
+            Some(_) => refuse(key, "it is there"),
+            None => Ok(()),
         },
         Guard::Gone(target) => match live(client, &target.key).await? {
             Some(meta) if meta.uid.as_deref() == Some(&target.uid) => refuse(&target.key, "it is still there"),
@@ -160,7 +165,12 @@ fn refuse(key: &Key, what: &'static str) -> Result<(), Refused> {
     })
 }
 
-async fn delete(client: &Client, target: &Target, propagation: Option<Propagation>) -> Result<Written, Refused> {
+async fn delete(
+    client: &Client,
+    target: &Target,
+    propagation: Option<Propagation>,
+    grace_period_seconds: Option<u32>,
+) -> Result<Written, Refused> {
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: Some(target.uid.clone()),
@@ -171,6 +181,7 @@ async fn delete(client: &Client, target: &Target, propagation: Option<Propagatio
             Propagation::Foreground => PropagationPolicy::Foreground,
             Propagation::Orphan => PropagationPolicy::Orphan,
         }),
+        grace_period_seconds,
         ..DeleteParams::default()
     };
     let request = path_of(&target.key).delete(&target.key.name, &params);

@@ -9,11 +9,15 @@ use crate::Config;
 use crate::caches::{Caches, Watch};
 
 pub(crate) mod claims;
+pub(crate) mod daemonset;
 pub(crate) mod deployment;
 pub(crate) mod disruption;
 pub(crate) mod endpoints;
 pub(crate) mod garbage;
+pub(crate) mod job;
 pub(crate) mod namespaces;
+pub(crate) mod nodes;
+pub(crate) mod quota;
 pub(crate) mod replicaset;
 pub(crate) mod service_accounts;
 pub(crate) mod statefulset;
@@ -50,7 +54,15 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
         replicaset::row(),
         replicaset::replication_controller_row(),
         deployment::row(),
+        daemonset::row(),
         disruption::row(),
+        nodes::lifecycle_row(),
+        nodes::eviction_row(),
+        nodes::garbage_row(),
+        quota::row(),
+        job::row(),
+        job::cron_job_row(),
+        job::ttl_row(),
     ];
     rows.extend(config.root_ca.clone().map(service_accounts::root_ca_row));
     rows.into_iter().filter(|row| config.is_enabled(row.name)).collect()

@@ -160,6 +160,7 @@ fn kinds() -> Vec<Kind> { vec![
         has_status: true,
         has_scale: true,
         has_generation: true,
+        acted_on: true,
         ..row(
             "",
             "ReplicationController",
@@ -220,6 +221,7 @@ fn kinds() -> Vec<Kind> { vec![
         categories: &["all"],
         has_status: true,
         has_generation: true,
+        acted_on: true,
         ..row(
             "apps",
             "DaemonSet",
@@ -234,6 +236,7 @@ fn kinds() -> Vec<Kind> { vec![
         has_status: true,
         has_scale: true,
         has_generation: true,
+        acted_on: true,
         ..row(
             "apps",
             "Deployment",
@@ -248,6 +251,7 @@ fn kinds() -> Vec<Kind> { vec![
         has_status: true,
         has_scale: true,
         has_generation: true,
+        acted_on: true,
         ..row(
             "apps",
             "ReplicaSet",
@@ -289,12 +293,14 @@ fn kinds() -> Vec<Kind> { vec![
         categories: &["all"],
         has_status: true,
         has_generation: true,
+        acted_on: true,
         ..row("batch", "CronJob", "cronjobs", "cronjob", "io.k8s.api.batch.v1.CronJob")
     },
     Kind {
         categories: &["all"],
         has_status: true,
         has_generation: true,
+        acted_on: true,
         ..row("batch", "Job", "jobs", "job", "io.k8s.api.batch.v1.Job")
     },
     Kind {
@@ -336,6 +342,7 @@ fn kinds() -> Vec<Kind> { vec![
         has_status: true,
         has_generation: true,
         unconditional_update: false,
+        acted_on: true,
         ..row(
             "policy",
             "PodDisruptionBudget",

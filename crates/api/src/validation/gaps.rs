@@ -319,6 +319,10 @@ fn parts<'a>(kind: &Kind, object: &Place<'a>) -> Vec<(Part, Place<'a>)> {
             parts.extend(claims.items().map(|claim| (Part::Claim, claim.at("spec"))));
             parts
         }
+        ("apps" | "batch", "Deployment" | "ReplicaSet" | "DaemonSet" | "Job") | ("", "ReplicationController") => {
+            pod_parts(spec.at("template").at("spec"))
+        }
+        ("batch", "CronJob") => pod_parts(spec.at("jobTemplate").at("spec").at("template").at("spec")),
         ("", "Service") => vec![(Part::Service, spec)],
         ("", "PersistentVolumeClaim") => vec![(Part::Claim, spec)],
         ("", "PersistentVolume") => vec![(Part::Volume, spec)],
@@ -428,11 +432,11 @@ mod tests {
 
     #[test]
     fn a_kind_not_acted_on_warns_at_every_write() {
-        let deployments = by_resource("apps", "v1", "deployments").unwrap();
-        let expected = ["Deployment.apps is stored, but no part of Steadfast acts on it yet"];
+        let templates = by_resource("", "v1", "podtemplates").unwrap();
+        let expected = ["PodTemplate is stored, but no part of Steadfast acts on it yet"];
         let object = json!({});
-        assert_eq!(warnings(deployments, &object, None), expected);
-        assert_eq!(warnings(deployments, &object, Some(&object)), expected);
+        assert_eq!(warnings(templates, &object, None), expected);
+        assert_eq!(warnings(templates, &object, Some(&object)), expected);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::pods::{condition, is_active, is_ready, node_of, phase};
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// The pods to delete, the first to go first.
-pub(super) fn choose<'a>(active: &[&'a Pod], related: &[&Pod], count: usize, now: Timestamp) -> Vec<&'a Pod> {
+pub(crate) fn choose<'a>(active: &[&'a Pod], related: &[&Pod], count: usize, now: Timestamp) -> Vec<&'a Pod> {
     let mut neighbours: BTreeMap<&str, usize> = BTreeMap::new();
     let others = related.iter().filter(|pod| is_active(pod));
     for node in others.chain(active).filter_map(|pod| node_of(pod)) {

@@ -282,7 +282,7 @@ impl World {
                 self.check(target)?;
                 self.delete(target.key.kind.kind, &target.key.name);
             }
-            Write::Replace { .. } => panic!("not used here"),
+            Write::Replace { .. } | Write::Kill { .. } => panic!("not used here"),
         }
         Ok(())
     }
@@ -384,6 +384,7 @@ fn word(action: &Action) -> String {
         Write::Patch { .. } => "patch",
         Write::Replace { .. } => "replace",
         Write::Delete { .. } => "delete",
+        Write::Kill { .. } => "kill",
     };
     format!("{verb} {} {}", action.key().kind.kind, action.key().name)
 }

@@ -47,6 +47,8 @@ impl Cluster {
         let shutdown = CancellationToken::new();
         let config = Config {
             root_ca: Some("certificate".to_owned()),
+            // The nodes of these pods are names and nothing more.
+            controllers: ["*", "-pod-garbage-collector-controller"].map(str::to_owned).to_vec(),
             ..Config::default()
         };
         let controllers = tokio::spawn(controllers::run(client.clone(), config, shutdown.clone()));

@@ -42,7 +42,13 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        Self::with(Config::default()).await
+        // The node of these pods is a name and nothing more.
+        let controllers = ["*", "-pod-garbage-collector-controller"];
+        let config = Config {
+            controllers: controllers.map(str::to_owned).to_vec(),
+            ..Config::default()
+        };
+        Self::with(config).await
     }
 
     pub(crate) async fn with(config: Config) -> Self {
