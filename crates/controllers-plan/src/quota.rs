@@ -25,7 +25,9 @@ pub fn plan(quota: &ResourceQuota, kinds: &[Kind], objects: &[Counted], now: Tim
         return Plan::default();
     }
     let whole = json!(quota);
-    let listed = objects.iter().map(|counted| (counted.kind.group, counted.kind.plural, &counted.object));
+    let listed = objects
+        .iter()
+        .map(|counted| (counted.kind.group, counted.kind.plural, &counted.object));
     let mut used = total(&whole, listed, now.as_second());
     let hard = whole["spec"]["hard"].clone();
     let stored = &whole["status"];
@@ -71,12 +73,20 @@ mod tests {
     #[test]
     fn what_is_there_is_counted_and_what_cannot_be_seen_is_kept() {
         let container = json!({"name": "c", "resources": {"requests": {"cpu": "500m"}}});
-        let pod = Counted { kind: Kind::of::<Pod>(), object: json!({"metadata": {"name": "p"}, "spec": {"containers": [container]}}) };
-        let map = Counted { kind: Kind::of::<ConfigMap>(), object: json!({"metadata": {"name": "m"}}) };
-        let stored = json!({"pods": "3", "requests.cpu": "0", "count/configmaps": "1", "count/widgets.example.com": "4"});
+        let pod = Counted {
+            kind: Kind::of::<Pod>(),
+            object: json!({"metadata": {"name": "p"}, "spec": {"containers": [container]}}),
+        };
+        let map = Counted {
+            kind: Kind::of::<ConfigMap>(),
+            object: json!({"metadata": {"name": "m"}}),
+        };
+        let stored =
+            json!({"pods": "3", "requests.cpu": "0", "count/configmaps": "1", "count/widgets.example.com": "4"});
         let change = status(&stored, &[pod.clone(), map.clone()]).unwrap();
         assert_eq!(change, json!({"used": {"pods": "1", "requests.cpu": "500m"}}));
-        let right = json!({"pods": "1", "requests.cpu": "500m", "count/configmaps": "1", "count/widgets.example.com": "4"});
+        let right =
+            json!({"pods": "1", "requests.cpu": "500m", "count/configmaps": "1", "count/widgets.example.com": "4"});
         assert_eq!(status(&right, &[pod, map]), None);
     }
 }

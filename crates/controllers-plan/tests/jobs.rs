@@ -64,7 +64,13 @@ impl World {
     fn plan(&self) -> Plan {
         let (job, pods) = (self.job(), self.pods.values());
         let pods: Vec<Pod> = pods.map(|pod| serde_json::from_value(pod.clone()).unwrap()).collect();
-        plan(&Observed { job: &job, pods: pods.iter().collect() }, self.now)
+        plan(
+            &Observed {
+                job: &job,
+                pods: pods.iter().collect(),
+            },
+            self.now,
+        )
     }
 
     fn carry_out(&mut self, action: &Action) {
@@ -98,7 +104,9 @@ impl World {
     /// Deleted pods that nobody holds are gone once they have ended.
     fn sweep(&mut self) {
         self.pods.retain(|_, pod| {
-            let is_held = pod["metadata"]["finalizers"].as_array().is_some_and(|held| !held.is_empty());
+            let is_held = pod["metadata"]["finalizers"]
+                .as_array()
+                .is_some_and(|held| !held.is_empty());
             pod["metadata"]["deletionTimestamp"].is_null() || is_held || pod["status"]["phase"] == "Running"
         });
     }
@@ -108,7 +116,11 @@ impl World {
         let running: Vec<String> = self.running();
         if let Some(name) = running.get(which % running.len().max(1)) {
             let pod = self.pods.get_mut(name).unwrap();
-            let end = if pod["metadata"]["deletionTimestamp"].is_null() { end } else { "Failed" };
+            let end = if pod["metadata"]["deletionTimestamp"].is_null() {
+                end
+            } else {
+                "Failed"
+            };
             pod["status"] = json!({"phase": end, "containerStatuses": [{
                 "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                 "state": {"terminated": {"exitCode": i32::from(end == "Failed"), "finishedAt": self.now.to_string()}},
@@ -271,11 +283,21 @@ fn pods_of_a_job_that_manages_itself_elsewhere_are_left_alone() {
 fn an_index_with_two_pods_keeps_one() {
     let mut world = World::new(json!({"completions": 2, "parallelism": 2, "completionMode": "Indexed"}));
     world.turn(usize::MAX);
-    let (name, mut twin) = world.pods.iter().next().map(|(name, pod)| (name.clone(), pod.clone())).unwrap();
+    let (name, mut twin) = world
+        .pods
+        .iter()
+        .next()
+        .map(|(name, pod)| (name.clone(), pod.clone()))
+        .unwrap();
     let twin_name = format!("{name}-twin");
     twin["metadata"]["name"] = json!(twin_name);
     twin["metadata"]["uid"] = json!(twin_name);
     world.pods.insert(twin_name, twin);
-    let deletions: Vec<_> = world.plan().actions().filter(|action| matches!(action.write, Write::Delete { .. })).cloned().collect();
+    let deletions: Vec<_> = world
+        .plan()
+        .actions()
+        .filter(|action| matches!(action.write, Write::Delete { .. }))
+        .cloned()
+        .collect();
     assert_eq!(deletions.len(), 1);
 }

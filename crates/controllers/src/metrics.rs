@@ -36,6 +36,12 @@ pub(crate) struct OfController {
     worked: Histogram,
 }
 
+/// Name, type, help and value of a metric.
+type Number = (&'static str, &'static str, &'static str, fn(&OfController) -> i64);
+
+/// Name, help and value of a histogram.
+type Distribution = (&'static str, &'static str, fn(&OfController) -> &Histogram);
+
 #[derive(Debug, Default)]
 struct Histogram {
     buckets: [AtomicU64; BUCKETS.len()],
@@ -74,7 +80,8 @@ impl Histogram {
             self.buckets[at].fetch_add(1, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.sum_ns.fetch_add(u64::try_from(nanoseconds).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.sum_ns
+            .fetch_add(u64::try_from(nanoseconds).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn write(&self, text: &mut String, metric: &str, name: &str) -> std::fmt::Result {
@@ -109,14 +116,22 @@ impl Metrics {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let controllers = self.controllers.lock().expect("no panic while held").clone();
-        let numbers: [(&str, &str, &str, fn(&OfController) -> i64); 3] = [
-            ("workqueue_depth", "gauge", "Current depth of workqueue", |of| of.depth.load(Ordering::Relaxed)),
-            ("workqueue_adds_total", "counter", "Total number of adds handled by workqueue", |of| {
-                i64::try_from(of.adds.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
+        let numbers: [Number; 3] = [
+            ("workqueue_depth", "gauge", "Current depth of workqueue", |of| {
+                of.depth.load(Ordering::Relaxed)
             }),
-            ("workqueue_retries_total", "counter", "Total number of retries handled by workqueue", |of| {
-                i64::try_from(of.retries.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
-            }),
+            (
+                "workqueue_adds_total",
+                "counter",
+                "Total number of adds handled by workqueue",
+                |of| i64::try_from(of.adds.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
+            ),
+            (
+                "workqueue_retries_total",
+                "counter",
+                "Total number of retries handled by workqueue",
+                |of| i64::try_from(of.retries.load(Ordering::Relaxed)).unwrap_or(i64::MAX),
+            ),
         ];
         for (metric, kind, help, value) in numbers {
             writeln!(text, "# HELP {metric} {help}\n# TYPE {metric} {kind}")?;
@@ -124,7 +139,7 @@ impl Metrics {
                 writeln!(text, "{metric}{{name=\"{name}\"}} {}", value(of))?;
             }
         }
-        let histograms: [(&str, &str, fn(&OfController) -> &Histogram); 2] = [
+        let histograms: [Distribution; 2] = [
             (
                 "workqueue_queue_duration_seconds",
                 "How long in seconds an item stays in workqueue before being requested.",

@@ -41,7 +41,11 @@ pub(crate) fn row() -> Row {
 
 /// The kinds of which more is counted than that they are there.
 fn whole() -> [Kind; 3] {
-    [Kind::of::<Pod>(), Kind::of::<PersistentVolumeClaim>(), Kind::of::<Service>()]
+    [
+        Kind::of::<Pod>(),
+        Kind::of::<PersistentVolumeClaim>(),
+        Kind::of::<Service>(),
+    ]
 }
 
 /// The kinds whose objects are just counted. Events come and go too fast, and expire by themselves.
@@ -52,7 +56,10 @@ fn heads() -> impl Iterator<Item = Kind> {
 
 fn quotas(caches: &Caches, namespace: &str) -> Vec<Key> {
     let quotas = caches.of::<ResourceQuota>().in_namespace(namespace);
-    quotas.iter().map(|quota| key_of(Kind::of::<ResourceQuota>(), &quota.metadata)).collect()
+    quotas
+        .iter()
+        .map(|quota| key_of(Kind::of::<ResourceQuota>(), &quota.metadata))
+        .collect()
 }
 
 /// An object concerns the quotas of its namespace when it counts otherwise than before.

@@ -224,7 +224,12 @@ async fn advance(client: Client, pod: Pod) {
     let spec = pod.spec.clone().unwrap();
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let has_ended = matches!(phase, Some("Succeeded" | "Failed"));
-    if pod.metadata.annotations.is_some_and(|known| known.contains_key("model")) {
+    if pod
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|known| known.contains_key("model"))
+    {
         return;
     }
     if pod.metadata.deletion_timestamp.is_some() {

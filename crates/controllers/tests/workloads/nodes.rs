@@ -28,20 +28,25 @@ async fn pods_leave_a_node_whose_taint_they_do_not_tolerate() {
     let cluster = Cluster::start().await;
     let (nodes, pods) = (cluster.all::<Node>(), cluster.of::<Pod>());
     cluster.node("n1", json!({})).await;
-    let tolerate = |seconds: Option<i64>| {
-        json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": seconds}]}})
-    };
+    let tolerate = |seconds: Option<i64>| json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": seconds}]}});
     create(&pods, pod("stays", &tolerate(None))).await;
     create(&pods, pod("soon", &tolerate(Some(1)))).await;
     create(&pods, pod("goes", &json!({}))).await;
     for name in ["stays", "soon", "goes"] {
         until(&pods, name, is_ready).await;
     }
-    patch(&nodes, "n1", json!({"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}})).await;
+    patch(
+        &nodes,
+        "n1",
+        json!({"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}),
+    )
+    .await;
     until_gone(&pods, "goes").await;
     until_gone(&pods, "soon").await;
     assert!(is_ready(&pods.get("stays").await.unwrap()));
-    cluster.until_event("TaintManagerEviction", "Marking for deletion Pod default/goes").await;
+    cluster
+        .until_event("TaintManagerEviction", "Marking for deletion Pod default/goes")
+        .await;
 }
 
 #[tokio::test]
@@ -55,7 +60,10 @@ async fn conditions_of_nodes_become_taints() {
     create(&pods, pod("a", &json!({}))).await;
     until(&pods, "a", is_ready).await;
     patch(&nodes, "n2", json!({"spec": {"unschedulable": true}})).await;
-    until(&nodes, "n2", |node| taints(node) == ["node.kubernetes.io/unschedulable:NoSchedule"]).await;
+    until(&nodes, "n2", |node| {
+        taints(node) == ["node.kubernetes.io/unschedulable:NoSchedule"]
+    })
+    .await;
     patch_status(&nodes, "n1", ready("False")).await;
     let key = "node.kubernetes.io/not-ready";
     let expected = [format!("{key}:NoSchedule"), format!("{key}:NoExecute")];
@@ -72,7 +80,11 @@ async fn a_pod_that_is_going_ends_when_its_node_is_out_of_service() {
     cluster.node("n1", json!({})).await;
     patch_status(&nodes, "n1", ready("Unknown")).await;
     // Nobody answers on that node: only somebody else's finalizer-free force can end the pod.
-    create(&pods, pod("stuck", &json!({"metadata": {"annotations": {"model": "silent"}}}))).await;
+    create(
+        &pods,
+        pod("stuck", &json!({"metadata": {"annotations": {"model": "silent"}}})),
+    )
+    .await;
     delete(&pods, "stuck").await;
     until(&pods, "stuck", |pod| pod.metadata.deletion_timestamp.is_some()).await;
     let taint = json!({"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"});

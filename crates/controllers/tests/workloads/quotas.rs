@@ -10,10 +10,18 @@ async fn what_is_deleted_is_no_longer_used() {
     let cluster = Cluster::start().await;
     let (quotas, maps) = (cluster.of::<ResourceQuota>(), cluster.of::<ConfigMap>());
     create(&maps, json!({"metadata": {"name": "first"}})).await;
-    create(&quotas, json!({"metadata": {"name": "q"}, "spec": {"hard": {"count/configmaps": "5", "pods": "1"}}})).await;
-    let used = |count: &'static str| move |quota: &ResourceQuota| {
-        let used = quota.status.as_ref().and_then(|status| status.used.as_ref());
-        used.is_some_and(|used| used.get("count/configmaps").is_some_and(|known| known.0 == count) && used["pods"].0 == "0")
+    create(
+        &quotas,
+        json!({"metadata": {"name": "q"}, "spec": {"hard": {"count/configmaps": "5", "pods": "1"}}}),
+    )
+    .await;
+    let used = |count: &'static str| {
+        move |quota: &ResourceQuota| {
+            let used = quota.status.as_ref().and_then(|status| status.used.as_ref());
+            used.is_some_and(|used| {
+                used.get("count/configmaps").is_some_and(|known| known.0 == count) && used["pods"].0 == "0"
+            })
+        }
     };
     until(&quotas, "q", used("1")).await;
     create(&maps, json!({"metadata": {"name": "second"}})).await;
