@@ -15,6 +15,7 @@ mod contents;
 mod devices;
 mod flowcontrol;
 mod gaps;
+mod jobs;
 mod metadata;
 pub mod names;
 mod place;

@@ -379,9 +379,19 @@ fn latest(
     };
     let interval_s = (second.as_second() - first.as_second()).max(1);
     let missed = (now.as_second() - first.as_second()) / interval_s + 1;
-    // Close to now in one leap, as far as the schedule is even; the rest step by step.
-    let leap = SignedDuration::from_secs((missed - 2).max(0) * interval_s);
-    let mut at = first.checked_add(leap).ok().filter(|at| *at > first).unwrap_or(first);
+    // Close to now in one leap, as far as the schedule is even; where it is not, in a shorter one. The rest step by step.
+    let mut intervals = (missed - 2).max(0);
+    let mut at = first;
+    while intervals > 0 {
+        let leap = first
+            .checked_add(SignedDuration::from_secs(intervals * interval_s))
+            .unwrap_or(first);
+        if schedule.next(leap, zone).is_some_and(|next| next <= now) {
+            at = leap;
+            break;
+        }
+        intervals /= 2;
+    }
     let mut due = first;
     while let Some(next) = schedule.next(at, zone).filter(|next| *next <= now) {
         (at, due) = (next, next);

@@ -4,9 +4,10 @@ use std::any::{Any, TypeId, type_name};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use controllers_plan::disruption::Scale;
 use controllers_plan::{AnyObject, Key, Kind};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub(crate) struct Caches {
     freshness: BTreeMap<Kind, Vec<Arc<dyn Freshness>>>,
     /// What the server said to the last plan of a key, if it refused it.
     pub(crate) refusals: Refusals,
+    /// The scales that were asked of the server, by the uid of their owners.
+    scales: Mutex<HashMap<String, Scale>>,
 }
 
 /// What the executor asks of a cache of whatever type.
@@ -72,6 +75,20 @@ impl Caches {
     /// All caches of metadata.
     pub(crate) fn all_metadata(&self) -> impl Iterator<Item = (Kind, &Cache<AnyObject>)> {
         self.metadata.iter().map(|(kind, cache)| (*kind, cache.as_ref()))
+    }
+
+    /// The scale of an owner that was looked up.
+    pub(crate) fn scale(&self, uid: &str) -> Option<Scale> {
+        self.scales.lock().expect("no panic while held").get(uid).cloned()
+    }
+
+    /// Notes what was found when the scale of an owner was looked up.
+    pub(crate) fn note_scale(&self, uid: &str, found: Option<Scale>) {
+        let mut scales = self.scales.lock().expect("no panic while held");
+        match found {
+            Some(scale) => scales.insert(uid.to_owned(), scale),
+            None => scales.remove(uid),
+        };
     }
 
     /// Every cache that there is of a kind (typed, metadata, both or none).

@@ -21,6 +21,7 @@ mod caches;
 mod execute;
 mod freshness;
 mod metrics;
+mod names;
 mod queue;
 mod record;
 mod reflect;
@@ -32,6 +33,7 @@ mod work;
 
 use crate::caches::Watchlist;
 use crate::execute::Executor;
+use crate::names::is_meant;
 use crate::queue::Queue;
 use crate::table::Row;
 use crate::work::{Running, Works};
@@ -63,14 +65,31 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether a controller runs.
+    /// Whether a controller runs. It may be called by an alias, too: mostly its name without `-controller`.
     pub fn is_enabled(&self, name: &str) -> bool {
-        let verdict = |entry: &String| match entry.as_str() {
-            "*" => Some(true),
-            entry if entry == name => Some(true),
-            entry => (entry.strip_prefix('-') == Some(name)).then_some(false),
+        let verdict = |entry: &String| match entry.strip_prefix('-') {
+            _ if entry == "*" => Some(true),
+            Some(entry) => is_meant(entry, name).then_some(false),
+            None => is_meant(entry, name).then_some(true),
         };
         self.controllers.iter().rev().find_map(verdict).unwrap_or(false)
+    }
+
+    /// The entries that mean no controller that there is.
+    pub fn unknown_controllers(&self) -> Vec<&str> {
+        let all = Self {
+            controllers: vec!["*".to_owned()],
+            root_ca: Some(String::new()),
+            ..Self::default()
+        };
+        let known = table::rows(&all);
+        let bare = |entry: &'_ str| entry.strip_prefix('-').unwrap_or(entry).to_owned();
+        let is_known = |entry: &str| entry == "*" || known.iter().any(|row| is_meant(&bare(entry), row.name));
+        self.controllers
+            .iter()
+            .map(String::as_str)
+            .filter(|entry| !is_known(entry))
+            .collect()
     }
 }
 
@@ -113,6 +132,7 @@ fn start(watchlist: &mut Watchlist, row: usize, what: Row) -> Running {
     Running {
         name: what.name,
         kinds,
+        prepare: table::preparation(what.name),
         decide: what.decide,
     }
 }
@@ -120,6 +140,23 @@ fn start(watchlist: &mut Watchlist, row: usize, what: Row) -> Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_means_no_controller_is_unknown() {
+        let entries = [
+            "*",
+            "statefulset",
+            "-podgc",
+            "root-ca-certificate-publisher-controller",
+            "-nobody",
+            "nothing",
+        ];
+        let config = Config {
+            controllers: entries.map(str::to_owned).to_vec(),
+            ..Config::default()
+        };
+        assert_eq!(config.unknown_controllers(), ["-nobody", "nothing"]);
+    }
 
     #[test]
     fn the_later_entry_of_the_controllers_list_wins() {

@@ -3,7 +3,9 @@
 //! To add one: write the pure planner in `controllers-plan`, and here a file with `pub(crate) fn row() -> Row`.
 
 use controllers_plan::{Key, Plan};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
+use kube::Client;
 
 use crate::Config;
 use crate::caches::{Caches, Watch};
@@ -26,6 +28,14 @@ mod keys;
 
 /// Gathers what is observed of an object from the caches, and plans. An object that is gone has an empty plan.
 pub(crate) type Decide = Box<dyn Fn(&Caches, &Key, Timestamp) -> Plan + Send + Sync>;
+
+/// What is asked of the server before a key is planned, because no cache can know it.
+pub(crate) type Prepare = for<'a> fn(&'a Client, &'a Caches, &'a Key) -> BoxFuture<'a, ()>;
+
+/// What a controller asks before it plans, if it asks anything.
+pub(crate) fn preparation(controller: &str) -> Option<Prepare> {
+    (controller == disruption::NAME).then_some(disruption::scales::look_up)
+}
 
 /// One controller.
 pub(crate) struct Row {

@@ -16,7 +16,7 @@ use crate::caches::Caches;
 use crate::execute::{Executor, Outcome};
 use crate::freshness::Ledger;
 use crate::queue::{Queue, WorkId};
-use crate::table::Decide;
+use crate::table::{Decide, Prepare};
 
 /// How many keys may be planned and carried out at a time.
 const WORKERS: usize = 16;
@@ -35,6 +35,7 @@ const RETRY_NOTABLE: Duration = Duration::from_secs(1);
 pub(crate) struct Running {
     pub(crate) name: &'static str,
     pub(crate) kinds: Vec<controllers_plan::Kind>,
+    pub(crate) prepare: Option<Prepare>,
     pub(crate) decide: Decide,
 }
 
@@ -105,6 +106,9 @@ async fn listed(works: &Works, row: &Running) {
 }
 
 async fn plan_and_act(works: &Works, row: &Running, id: &WorkId) -> Duration {
+    if let Some(prepare) = row.prepare {
+        prepare(&works.executor.client, &works.caches, &id.key).await;
+    }
     let began = Instant::now();
     let now = Timestamp::now();
     let plan = (row.decide)(&works.caches, &id.key, now);

@@ -7,6 +7,7 @@ use crate::{defaults, strategy};
 use serde_json::json;
 
 mod distorted;
+mod jobs;
 mod objects;
 mod pods;
 mod statefulsets;

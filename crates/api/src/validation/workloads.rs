@@ -1,7 +1,7 @@
 //! What valid Deployments, ReplicaSets, DaemonSets, Jobs and disruption budgets are.
 
 use super::place::{Errors, Place, percent};
-use super::{metadata, pods, selectors};
+use super::{jobs, metadata, pods, selectors};
 use crate::error::FieldError;
 use crate::kinds::Kind;
 use crate::selector::LabelSelector;
@@ -13,8 +13,8 @@ pub(super) fn create(kind: &Kind, object: &Place<'_>, errors: &mut Errors) {
         "ReplicaSet" => replicas(&spec, "replicaset", errors),
         "DaemonSet" => daemonset(&spec, errors),
         "ReplicationController" => replication_controller(&spec, errors),
-        "Job" => job(&spec, errors),
-        "CronJob" => cron_job(&spec, errors),
+        "Job" => jobs::create(object, errors),
+        "CronJob" => jobs::create_cron_job(object, errors),
         "PodDisruptionBudget" => budget(&spec, errors),
         "PodTemplate" => pods::template(&object.at("template"), &[], errors),
         _ => {}
@@ -22,18 +22,18 @@ pub(super) fn create(kind: &Kind, object: &Place<'_>, errors: &mut Errors) {
 }
 
 pub(super) fn update(kind: &Kind, new: &Place<'_>, old: &Place<'_>, errors: &mut Errors) {
-    create(kind, new, errors);
     let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+    match kind.kind {
+        "Job" => return jobs::update(new, old, errors),
+        "CronJob" => return jobs::cron_job_spec(&spec, errors),
+        _ => create(kind, new, errors),
+    }
     let fixed: &[&str] = match kind.kind {
         "Deployment" | "ReplicaSet" | "DaemonSet" => &["selector"],
-        "Job" => &["selector", "completionMode", "podFailurePolicy"],
         _ => &[],
     };
     for field in fixed {
         spec.at(field).must_not_change(&old_spec.at(field), errors);
-    }
-    if kind.kind == "Job" && !old_spec.at("suspend").is_true() {
-        spec.at("template").must_not_change(&old_spec.at("template"), errors);
     }
 }
 
@@ -110,51 +110,6 @@ fn replication_controller(spec: &Place<'_>, errors: &mut Errors) {
     }
     pods::template(&spec.at("template"), &[], errors);
     pods::must_restart_always(&spec.at("template").at("spec"), errors);
-}
-
-fn job(spec: &Place<'_>, errors: &mut Errors) {
-    for field in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-    ] {
-        spec.at(field).must_not_be_negative(errors);
-    }
-    spec.at("completionMode")
-        .must_be_one_of(&["Indexed", "NonIndexed"], errors);
-    if spec.at("completionMode").text() == "Indexed" && !spec.at("completions").is_set() {
-        errors.push(spec.at("completions").required("when completion mode is Indexed"));
-    }
-    selectors::labels(&spec.at("selector"), errors);
-    let template = spec.at("template");
-    pods::template(&template, &[], errors);
-    let policy = template.at("spec").at("restartPolicy");
-    if policy.text() == "Always" {
-        // Upstream asks for a valid value here, because the default of pods is none for jobs.
-        let error = FieldError::required(&policy.path, "valid values: \"OnFailure\", \"Never\"");
-        errors.push(error);
-    }
-}
-
-fn cron_job(spec: &Place<'_>, errors: &mut Errors) {
-    let schedule = spec.at("schedule");
-    let fields = schedule.text().split_whitespace().count();
-    if schedule.text().is_empty() {
-        errors.push(schedule.required(""));
-    } else if !schedule.text().starts_with('@') && fields != 5 {
-        errors.push(schedule.invalid(format!(
-            "expected exactly 5 fields, found {fields}: [{}]",
-            schedule.text()
-        )));
-    }
-    spec.at("startingDeadlineSeconds").must_not_be_negative(errors);
-    spec.at("concurrencyPolicy")
-        .must_be_given_of(&["Allow", "Forbid", "Replace"], errors);
-    spec.at("successfulJobsHistoryLimit").must_not_be_negative(errors);
-    spec.at("failedJobsHistoryLimit").must_not_be_negative(errors);
-    job(&spec.at("jobTemplate").at("spec"), errors);
 }
 
 fn budget(spec: &Place<'_>, errors: &mut Errors) {

@@ -19,9 +19,13 @@ use crate::cache::Change;
 use crate::caches::{Caches, Watch};
 use crate::served::ServedSet;
 
+pub(crate) mod scales;
+
+pub(crate) const NAME: &str = "disruption-controller";
+
 pub(crate) fn row() -> Row {
     Row {
-        name: "disruption-controller",
+        name: NAME,
         watches: vec![
             Watch::on::<PodDisruptionBudget>(itself).indexed(BY_SELECTOR, |budget: &PodDisruptionBudget| {
                 selector_term(
@@ -152,6 +156,27 @@ fn scale(caches: &Caches, namespace: &str, owner: &OwnerReference) -> Option<Sca
             let set = caches.of::<ReplicationController>().get(namespace, &owner.name)?;
             scale(&set.metadata, set.spec.as_ref().and_then(|spec| spec.replicas))
         }
-        _ => None,
+        _ => caches.scale(&owner.uid),
     }
+}
+
+/// The owners of a budget's pods whose kinds no cache holds, each once.
+fn foreign_owners(caches: &Caches, key: &Key) -> Vec<OwnerReference> {
+    let budget = caches.of::<PodDisruptionBudget>().get(&key.namespace, &key.name);
+    let budget = budget.filter(|_| key.kind == Kind::of::<PodDisruptionBudget>());
+    let selector = budget
+        .as_ref()
+        .and_then(|budget| budget.spec.as_ref()?.selector.as_ref());
+    let pods = selector.map(|selector| selected(caches.of::<Pod>(), &key.namespace, selector));
+    let pods = pods.unwrap_or_default();
+    let owners = pods.iter().filter_map(|pod| controller_of(&pod.metadata));
+    let foreign = owners.filter(|owner| {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        !matches!(
+            (group, owner.kind.as_str()),
+            ("apps", "ReplicaSet" | "Deployment" | "StatefulSet") | ("", "ReplicationController")
+        )
+    });
+    let by_uid: BTreeMap<&str, &OwnerReference> = foreign.map(|owner| (owner.uid.as_str(), owner)).collect();
+    by_uid.into_values().cloned().collect()
 }

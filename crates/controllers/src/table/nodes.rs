@@ -4,7 +4,7 @@
 //! on. It is not state in any other sense: a new process begins to count anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use api::k8s::api::coordination::v1::Lease;
 use api::k8s::api::core::v1::{Node, NodeCondition, Pod, Taint};
@@ -16,6 +16,10 @@ use super::Row;
 use super::keys::{BY_NODE, key_of, name_of, namespace_of, node_terms, on_node, uid_of};
 use crate::cache::Change;
 use crate::caches::{Caches, Watch};
+
+/// Who looks at a node this much later than meant has slept, as a suspended machine does, and knows nothing of the time
+/// in between.
+const SLEPT_S: i64 = 5;
 
 /// The namespace of nodes' Leases.
 const LEASES: &str = "kube-node-lease";
@@ -40,6 +44,13 @@ impl<V: PartialEq> Since<V> {
         }
     }
 
+    /// As if the value of a key had been first seen now.
+    fn renew(&self, key: &str, now: Timestamp) {
+        if let Some((_, since)) = self.0.lock().expect("no panic while held").get_mut(key) {
+            *since = now;
+        }
+    }
+
     fn forget(&self, key: &str) {
         self.0.lock().expect("no panic while held").remove(key);
     }
@@ -47,7 +58,7 @@ impl<V: PartialEq> Since<V> {
 
 /// Nodes that have fallen silent are said to be unknown, and conditions become taints.
 pub(crate) fn lifecycle_row() -> Row {
-    let heard = Since::default();
+    let (heard, due) = (Since::default(), Mutex::new(HashMap::new()));
     Row {
         name: "node-lifecycle-controller",
         watches: vec![
@@ -55,7 +66,16 @@ pub(crate) fn lifecycle_row() -> Row {
             Watch::on::<Lease>(of_lease),
             Watch::on::<Pod>(ready_on_lost_node).indexed(BY_NODE, node_terms),
         ],
-        decide: Box::new(move |caches, key, now| decide_lifecycle(caches, key, now, &heard)),
+        decide: Box::new(move |caches, key, now| {
+            let mut due: MutexGuard<'_, HashMap<String, Timestamp>> = due.lock().expect("no panic while held");
+            let slept = |at: Timestamp| now.duration_since(at).as_secs() >= SLEPT_S;
+            if due.remove(&key.name).is_some_and(slept) {
+                heard.renew(&key.name, now);
+            }
+            let plan = decide_lifecycle(caches, key, now, &heard);
+            due.extend(plan.again_at.map(|at| (key.name.clone(), at)));
+            plan
+        }),
     }
 }
 

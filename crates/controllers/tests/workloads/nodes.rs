@@ -28,7 +28,7 @@ async fn pods_leave_a_node_whose_taint_they_do_not_tolerate() {
     let cluster = Cluster::start().await;
     let (nodes, pods) = (cluster.all::<Node>(), cluster.of::<Pod>());
     cluster.node("n1", json!({})).await;
-    let tolerate = |seconds: Option<i64>| json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": seconds}]}});
+    let tolerate = |seconds: Option<i64>| json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}]}});
     create(&pods, pod("stays", &tolerate(None))).await;
     create(&pods, pod("soon", &tolerate(Some(1)))).await;
     create(&pods, pod("goes", &json!({}))).await;
