@@ -51,7 +51,9 @@ async fn damage_is_never_served() {
     let path = dir.path().join("store.redb");
     let sound = std::fs::read(&path).unwrap();
     let mut found = 0;
-    for place in (0..sound.len()).step_by(sound.len() / 100) {
+    // Most of the file is room for later.
+    let written: Vec<usize> = (0..sound.len()).filter(|place| sound[*place] != 0).collect();
+    for place in written.iter().copied().step_by(written.len() / 100) {
         let mut damaged = sound.clone();
         damaged[place] ^= 0xff;
         std::fs::write(&path, damaged).unwrap();
