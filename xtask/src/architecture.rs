@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scheduler", &["api", "scheduler-plan"]),
     ("node", &["api", "node-plan", "cri", "remotecommand"]),
     ("dns", &["api"]),
+    ("proxy", &["api"]),
     ("conformance", &[]),
     ("bench", &[]),
     ("xtask", &["conformance"]),

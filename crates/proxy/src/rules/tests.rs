@@ -1,0 +1,277 @@
+use super::*;
+use crate::service::key_of;
+use api::k8s::api::{core::v1 as core, discovery::v1 as discovery};
+use serde_json::{Value, json};
+
+fn around() -> Surroundings {
+    Surroundings {
+        pod_cidrs: vec![(Family::V4, "10.244.0.0/16".to_owned())],
+        own: BTreeSet::new(),
+        masquerade_all: false,
+    }
+}
+
+/// The rules of a Service `web` with this spec and these endpoints (address, ready, serving, terminating, node).
+fn part_of(around: &Surroundings, spec: &Value, endpoints: &[(&str, bool, bool, bool, &str)]) -> Part {
+    let object: core::Service = serde_json::from_value(json!({
+        "metadata": {"name": "web", "namespace": "shop"}, "spec": spec,
+        "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}]}},
+    }))
+    .unwrap();
+    let endpoints: Vec<Value> = endpoints
+        .iter()
+        .map(|(address, ready, serving, terminating, node)| {
+            let conditions = json!({"ready": ready, "serving": serving, "terminating": terminating});
+            json!({"addresses": [address], "nodeName": node, "conditions": conditions})
+        })
+        .collect();
+    let slice: discovery::EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "endpoints": endpoints,
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    }))
+    .unwrap();
+    let (key, slice) = Slice::read(&slice, "here").unwrap();
+    assert_eq!(Some(&key), key_of(&object).as_ref());
+    let service = Service::read(&object).unwrap();
+    of_service(around, Family::V4, &key, &service, [&slice])
+}
+
+fn cluster_ip() -> Value {
+    json!({"clusterIP": "10.96.0.5", "ports": [{"name": "http", "port": 80, "targetPort": 8080}]})
+}
+
+fn with(mut spec: Value, more: Value) -> Value {
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+const TWO: [(&str, bool, bool, bool, &str); 2] = [
+    ("10.244.0.2", true, true, false, "here"),
+    ("10.244.1.3", true, true, false, "there"),
+];
+
+fn verdict(part: &Part, map: Map, key: &str) -> Option<String> {
+    part.elements.get(&Element::new(map, key.to_owned())).cloned()
+}
+
+fn rules_of(part: &Part, kind: &str) -> Vec<String> {
+    let found = part
+        .chains
+        .iter()
+        .find(|(name, _)| name.starts_with(&format!("{kind}-")));
+    found.map(|(_, rules)| rules.clone()).unwrap_or_default()
+}
+
+/// The endpoints that a chain leads to.
+fn targets(part: &Part, kind: &str) -> Vec<String> {
+    let rules = rules_of(part, kind);
+    let endpoints = part.chains.iter().filter(|(name, _)| name.starts_with("endpoint-"));
+    endpoints
+        .filter(|(name, _)| rules.iter().any(|rule| rule.contains(&format!("goto {name}"))))
+        .map(|(_, rules)| rules.last().unwrap().split("dnat to ").nth(1).unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn address_of_a_service_leads_to_each_ready_endpoint() {
+    let part = part_of(&around(), &cluster_ip(), &TWO);
+    let to = verdict(&part, Map::Services, "10.96.0.5 . tcp . 80").unwrap();
+    assert!(to.starts_with("goto service-"), "{to}");
+    assert_eq!(targets(&part, "service"), ["10.244.0.2:8080", "10.244.1.3:8080"]);
+    assert!(
+        part.elements
+            .contains_key(&Element::new(Map::ClusterIps, "10.96.0.5".into()))
+    );
+    let masquerade = &rules_of(&part, "service")[0];
+    assert!(
+        masquerade.contains("ip saddr != { 10.244.0.0/16 } jump mark-for-masquerade"),
+        "{masquerade}"
+    );
+    assert!(rules_of(&part, "endpoint")[0].starts_with("ip saddr 10.244.0.2 jump mark-for-masquerade"));
+}
+
+#[test]
+fn endpoints_that_are_not_ready_get_nothing_unless_all_are_leaving() {
+    let mixed = [
+        TWO[0],
+        ("10.244.0.9", false, true, true, "here"),
+        ("10.244.0.8", false, false, false, "here"),
+    ];
+    assert_eq!(
+        targets(&part_of(&around(), &cluster_ip(), &mixed), "service"),
+        ["10.244.0.2:8080"]
+    );
+    assert_eq!(
+        targets(&part_of(&around(), &cluster_ip(), &mixed[1..]), "service"),
+        ["10.244.0.9:8080"]
+    );
+}
+
+#[test]
+fn service_without_endpoints_refuses() {
+    let part = part_of(
+        &around(),
+        &with(
+            cluster_ip(),
+            json!({"type": "NodePort", "ports": [
+        {"name": "http", "port": 80, "nodePort": 30080}]}),
+        ),
+        &[],
+    );
+    assert_eq!(verdict(&part, Map::Services, "10.96.0.5 . tcp . 80"), None);
+    let refused = Some("goto reject-chain".to_owned());
+    assert_eq!(verdict(&part, Map::NoEndpointServices, "10.96.0.5 . tcp . 80"), refused);
+    assert_eq!(verdict(&part, Map::NoEndpointNodePorts, "tcp . 30080"), refused);
+}
+
+#[test]
+fn internal_policy_local_stays_on_the_node_and_drops_without_endpoints_there() {
+    let local = with(cluster_ip(), json!({"internalTrafficPolicy": "Local"}));
+    let part = part_of(&around(), &local, &TWO);
+    assert!(
+        verdict(&part, Map::Services, "10.96.0.5 . tcp . 80")
+            .unwrap()
+            .starts_with("goto local-")
+    );
+    assert_eq!(targets(&part, "local"), ["10.244.0.2:8080"]);
+    let part = part_of(&around(), &local, &TWO[1..]);
+    assert_eq!(
+        verdict(&part, Map::NoEndpointServices, "10.96.0.5 . tcp . 80").as_deref(),
+        Some("drop")
+    );
+}
+
+#[test]
+fn external_policy_local_keeps_the_source_and_serves_insiders_from_anywhere() {
+    let spec = with(
+        cluster_ip(),
+        json!({"type": "NodePort", "externalTrafficPolicy": "Local",
+        "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}),
+    );
+    let part = part_of(&around(), &spec, &TWO);
+    assert!(
+        verdict(&part, Map::NodePorts, "tcp . 30080")
+            .unwrap()
+            .starts_with("goto external-")
+    );
+    let rules = rules_of(&part, "external");
+    assert!(
+        rules[0].contains("ip saddr { 10.244.0.0/16 } goto service-"),
+        "{rules:?}"
+    );
+    assert!(rules.last().unwrap().starts_with("goto local-"), "{rules:?}");
+    assert_eq!(targets(&part, "local"), ["10.244.0.2:8080"]);
+    let nobody_here = part_of(&around(), &spec, &TWO[1..]);
+    assert_eq!(
+        verdict(&nobody_here, Map::NoEndpointNodePorts, "tcp . 30080").as_deref(),
+        Some("drop")
+    );
+    assert!(
+        !rules_of(&nobody_here, "external")
+            .iter()
+            .any(|rule| rule.starts_with("goto local-"))
+    );
+}
+
+#[test]
+fn external_policy_cluster_replaces_the_source() {
+    let spec = with(cluster_ip(), json!({"externalIPs": ["203.0.113.9"]}));
+    let part = part_of(&around(), &spec, &TWO);
+    assert!(
+        verdict(&part, Map::Services, "203.0.113.9 . tcp . 80")
+            .unwrap()
+            .starts_with("goto external-")
+    );
+    assert_eq!(rules_of(&part, "external")[0], "jump mark-for-masquerade");
+    // The address of the load balancer goes the same way.
+    assert!(
+        verdict(&part, Map::Services, "198.51.100.7 . tcp . 80")
+            .unwrap()
+            .starts_with("goto external-")
+    );
+    assert_eq!(verdict(&part, Map::Firewall, "198.51.100.7 . tcp . 80"), None);
+}
+
+#[test]
+fn source_ranges_guard_the_load_balancer_only() {
+    let spec = with(
+        cluster_ip(),
+        json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]}),
+    );
+    let part = part_of(&around(), &spec, &TWO);
+    assert!(verdict(&part, Map::Firewall, "198.51.100.7 . tcp . 80").is_some());
+    assert_eq!(rules_of(&part, "firewall"), ["ip saddr != { 192.0.2.0/24 } drop"]);
+}
+
+#[test]
+fn affinity_remembers_the_endpoint_of_a_client() {
+    let spec = with(
+        cluster_ip(),
+        json!({"sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}),
+    );
+    let part = part_of(&around(), &spec, &TWO);
+    assert_eq!(part.sets.len(), 2);
+    assert!(part.sets.values().all(|set| set.contains("timeout 60s")));
+    let rules = rules_of(&part, "service");
+    assert!(
+        rules[1].contains("ip saddr @affinity-") && rules[2].contains("ip saddr @affinity-"),
+        "{rules:?}"
+    );
+    assert!(rules_of(&part, "endpoint")[1].starts_with("update @affinity-"));
+}
+
+#[test]
+fn addresses_that_this_machine_answers_on_get_no_rules() {
+    let mut around = around();
+    around.own.insert("10.96.0.5".parse().unwrap());
+    let part = part_of(&around, &cluster_ip(), &TWO);
+    let keys: Vec<String> = part.elements.keys().map(|element| format!("{element:?}")).collect();
+    assert!(!keys.iter().any(|key| key.contains("10.96.0.5")), "{keys:?}");
+}
+
+#[test]
+fn other_family_has_no_part() {
+    let object: core::Service =
+        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": cluster_ip()}))
+            .unwrap();
+    let service = Service::read(&object).unwrap();
+    let part = of_service(&around(), Family::V6, &key_of(&object).unwrap(), &service, []);
+    assert_eq!(part, Part::default());
+}
+
+#[test]
+fn headless_external_and_foreign_services_have_no_rules() {
+    for (spec, labels) in [
+        (json!({"clusterIP": "None"}), json!({})),
+        (
+            json!({"type": "ExternalName", "externalName": "example.com"}),
+            json!({}),
+        ),
+        (
+            cluster_ip(),
+            json!({"service.kubernetes.io/service-proxy-name": "other"}),
+        ),
+    ] {
+        let object = json!({"metadata": {"name": "web", "namespace": "shop", "labels": labels}, "spec": spec});
+        assert_eq!(Service::read(&serde_json::from_value(object).unwrap()), None);
+    }
+}
+
+#[test]
+fn names_stay_within_what_the_kernel_takes() {
+    let long = "x".repeat(63);
+    let key = Key {
+        namespace: long.clone(),
+        name: long.clone(),
+    };
+    let port = Port {
+        name: long[..15].into(),
+        protocol: Protocol::Sctp,
+        port: 65535,
+        node_port: None,
+    };
+    let widest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+    assert!("endpoint-".len() + id(&key, &port).len() + 1 + widest.len() + "/65535".len() < 128);
+}

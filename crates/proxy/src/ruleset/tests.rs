@@ -1,0 +1,189 @@
+//! The rules are given to a real `nft` in a network namespace of the test's own.
+
+use super::*;
+use crate::nft;
+use crate::rules::{self, Surroundings};
+use crate::service::{Endpoint, Port, Protocol, Service, Slice};
+use nix::sched::{CloneFlags, unshare};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Runs in a network of its own, which ends with the thread.
+fn in_a_network_of_its_own(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            println!("no network of its own: {error}");
+            return;
+        }
+        test();
+    });
+    thread.join().unwrap();
+}
+
+fn nft(commands: &str) -> Result<(), nft::NftError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(nft::apply(commands))
+}
+
+fn listed() -> String {
+    let output = std::process::Command::new("nft")
+        .args(["-s", "list", "ruleset"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // Chains are listed in the order in which they were made, which does not matter, and elements in any order.
+    let mut blocks: Vec<String> = text.split("\n\n").map(sorted_elements).collect();
+    blocks.sort();
+    blocks.join("\n\n")
+}
+
+fn sorted_elements(block: &str) -> String {
+    let mut words: Vec<&str> = block.lines().flat_map(|line| line.split(", ")).map(str::trim).collect();
+    if block.contains("elements = {") {
+        words = block.split([',', '\n', '{', '}']).map(str::trim).collect();
+        words.retain(|word| !word.is_empty());
+        words.sort_unstable();
+    }
+    // The table's own closing brace stands in whichever block comes last.
+    words.join("\n").trim_end_matches(['}', '\n']).to_owned()
+}
+
+/// A Service on one of three addresses with up to three endpoints, of which some are on this node.
+fn part() -> impl Strategy<Value = (u8, Part)> {
+    let shape = (
+        0..4u8,
+        prop::collection::btree_set(0..4u8, 0..4),
+        any::<[bool; 4]>(),
+        0..3u8,
+    );
+    shape.prop_map(|(name, endpoints, [affinity, local, external, gone], shared)| {
+        let key = key(name);
+        if gone {
+            return (name, Part::default());
+        }
+        let service = Service {
+            cluster_ips: BTreeSet::from([IpAddr::V4(Ipv4Addr::new(10, 96, 0, name))]),
+            external_ips: (external)
+                .then(|| IpAddr::V4(Ipv4Addr::new(203, 0, 113, shared)))
+                .into_iter()
+                .collect(),
+            balancer_ips: (external)
+                .then(|| IpAddr::V4(Ipv4Addr::new(198, 51, 100, shared)))
+                .into_iter()
+                .collect(),
+            balancer_sources: local.then(|| "192.0.2.0/24".to_owned()).into_iter().collect(),
+            ports: vec![
+                Port {
+                    name: "a".into(),
+                    protocol: Protocol::Tcp,
+                    port: 80,
+                    node_port: external.then_some(30080),
+                },
+                Port {
+                    name: "b".into(),
+                    protocol: Protocol::Udp,
+                    port: 53,
+                    node_port: None,
+                },
+            ],
+            affinity_seconds: affinity.then_some(100),
+            is_internal_local: local,
+            is_external_local: local,
+        };
+        let endpoints = endpoints.into_iter().map(|number| Endpoint {
+            address: IpAddr::V4(Ipv4Addr::new(10, 244, 0, number)),
+            is_ready: true,
+            is_leaving: false,
+            is_here: number % 2 == 0,
+        });
+        let slice = Slice {
+            ports: vec![("a".into(), Protocol::Tcp, 8080), ("b".into(), Protocol::Udp, 53)],
+            endpoints: endpoints.collect(),
+        };
+        let around = Surroundings {
+            pod_cidrs: vec![(Family::V4, "10.244.0.0/16".to_owned())],
+            own: BTreeSet::new(),
+            masquerade_all: false,
+        };
+        (name, rules::of_service(&around, Family::V4, &key, &service, [&slice]))
+    })
+}
+
+fn key(name: u8) -> Key {
+    Key {
+        namespace: "n".into(),
+        name: format!("s{name}"),
+    }
+}
+
+#[test]
+fn steps_lead_the_kernel_to_the_same_rules_as_all_at_once() {
+    in_a_network_of_its_own(|| {
+        let mut runner = TestRunner::new(Config {
+            cases: 12,
+            failure_persistence: None,
+            ..Config::default()
+        });
+        let batches = prop::collection::vec(prop::collection::vec(part(), 1..4), 1..6);
+        let outcome = runner.run(&batches, |batches| {
+            let mut ruleset = Ruleset::new(Family::V4);
+            nft(&ruleset.whole()).unwrap();
+            for batch in batches {
+                let parts: BTreeMap<Key, Part> = batch.into_iter().map(|(name, part)| (key(name), part)).collect();
+                let commands = ruleset.change(parts.clone());
+                nft(&commands).map_err(|error| TestCaseError::fail(format!("{error}\n{commands}")))?;
+                prop_assert_eq!(ruleset.change(parts), "", "the same again is no change");
+            }
+            let by_steps = listed();
+            nft(&ruleset.whole()).unwrap();
+            prop_assert_eq!(by_steps, listed());
+            Ok(())
+        });
+        outcome.unwrap();
+    });
+}
+
+#[test]
+fn frame_is_accepted_for_both_families_and_removed_without_trace() {
+    in_a_network_of_its_own(|| {
+        for family in Family::BOTH {
+            nft(&Ruleset::new(family).whole()).unwrap();
+        }
+        assert!(listed().contains(TABLE));
+        nft(&Family::BOTH.map(removal).concat()).unwrap();
+        assert!(!listed().contains(TABLE));
+    });
+}
+
+#[test]
+fn element_that_two_services_claim_goes_to_the_next_when_the_first_leaves() {
+    let claim = |verdict: &str| Part {
+        elements: BTreeMap::from([(Element::new(Map::NodePorts, "tcp . 30080".into()), verdict.to_owned())]),
+        ..Part::default()
+    };
+    let mut ruleset = Ruleset::new(Family::V4);
+    let commands = ruleset.change([(key(2), claim("drop"))]);
+    assert_eq!(
+        commands,
+        "add element ip steadfast-proxy service-nodeports { tcp . 30080 : drop }\n"
+    );
+    let commands = ruleset.change([(key(1), claim("accept"))]);
+    let expected = "delete element ip steadfast-proxy service-nodeports { tcp . 30080 : drop }
+add element ip steadfast-proxy service-nodeports { tcp . 30080 : accept }
+";
+    assert_eq!(commands, expected);
+    assert_eq!(ruleset.change([(key(2), claim("drop"))]), "");
+    let commands = ruleset.change([(key(1), Part::default())]);
+    assert!(
+        commands.ends_with("add element ip steadfast-proxy service-nodeports { tcp . 30080 : drop }\n"),
+        "{commands}"
+    );
+    assert!(!ruleset.is_empty());
+    ruleset.change([(key(2), Part::default())]);
+    assert!(ruleset.is_empty());
+}

@@ -1,0 +1,183 @@
+//! Keeps the kernel's rules equal to what the API says.
+
+use crate::follow::{self, Shared};
+use crate::nft::{self, NftError};
+use crate::rules::{self, Surroundings};
+use crate::ruleset::{self, Part, Ruleset};
+use crate::service::{Family, Key};
+use anyhow::Context;
+use kube::Client;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Changes that come within this time of each other are applied together: `nft` reads all rules at each start.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// The pause after rules could not be applied, before the whole ruleset is tried.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How the proxy is to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this node, for policies that keep packets on it.
+    pub node_name: String,
+    /// Where pods are, as CIDRs: packets to a Service's own address from elsewhere come back through this machine.
+    pub pod_cidrs: Vec<String>,
+    /// Addresses of Services that this machine itself answers on, such as that of DNS: they get no rules.
+    pub own_addresses: Vec<IpAddr>,
+    /// Replace the source of every packet to a Service's own address. Needed where replies between two pods do not
+    /// come through this machine, as on a bridge whose packets the kernel does not show to its filter.
+    pub masquerade_all: bool,
+}
+
+impl Config {
+    fn surroundings(&self) -> Surroundings {
+        let family = |cidr: &String| if cidr.contains(':') { Family::V6 } else { Family::V4 };
+        Surroundings {
+            pod_cidrs: self.pod_cidrs.iter().map(|cidr| (family(cidr), cidr.clone())).collect(),
+            own: self.own_addresses.iter().copied().collect(),
+            masquerade_all: self.masquerade_all,
+        }
+    }
+}
+
+/// Runs until `shutdown`; the rules stay. The API need not be there yet.
+///
+/// # Errors
+/// When following the API stops, which has no reason to.
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let shared = Shared::default();
+    let mut followers = JoinSet::new();
+    followers.spawn(follow::services(client.clone(), shared.clone()));
+    followers.spawn(follow::slices(client, shared.clone(), config.node_name.clone()));
+    let mut proxy = Proxy::new(config.surroundings());
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        () = proxy.follow(&shared) => Ok(()),
+        ended = followers.join_next() => {
+            ended.transpose().context("following the API stopped")?;
+            anyhow::bail!("following the API stopped without a reason")
+        }
+    }
+}
+
+/// One family's rules, and whether the kernel has them.
+#[derive(Debug)]
+struct Half {
+    family: Family,
+    ruleset: Ruleset,
+    is_in_force: bool,
+    /// What an earlier start left behind was removed.
+    is_cleared: bool,
+}
+
+#[derive(Debug)]
+struct Proxy {
+    around: Surroundings,
+    halves: [Half; 2],
+    has_complained: bool,
+}
+
+impl Proxy {
+    fn new(around: Surroundings) -> Self {
+        let halves = Family::BOTH.map(|family| Half {
+            family,
+            ruleset: Ruleset::new(family),
+            is_in_force: false,
+            is_cleared: false,
+        });
+        Self {
+            around,
+            halves,
+            has_complained: false,
+        }
+    }
+
+    /// Applies changes as they come.
+    async fn follow(&mut self, shared: &Shared) {
+        loop {
+            shared.changed().await;
+            while !self.step(shared).await {
+                tokio::time::sleep(RETRY).await;
+            }
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    /// Applies what changed; `false` if that must be tried again.
+    async fn step(&mut self, shared: &Shared) -> bool {
+        let Some([four, six]) = self.parts(shared) else {
+            return true;
+        };
+        let mut is_done = true;
+        for (half, parts) in self.halves.iter_mut().zip([four, six]) {
+            if let Err(error) = half.apply(parts).await {
+                is_done = false;
+                if !std::mem::replace(&mut self.has_complained, true) {
+                    complain(&error);
+                }
+            }
+        }
+        if is_done && std::mem::take(&mut self.has_complained) {
+            tracing::info!("packets to Services are led again");
+        }
+        is_done
+    }
+
+    /// What changed, as parts of both families; `None` before everything was listed.
+    fn parts(&self, shared: &Shared) -> Option<[Vec<(Key, Part)>; 2]> {
+        let mut cluster = shared.lock();
+        if !cluster.is_known() {
+            return None;
+        }
+        let changed = cluster.take_changed();
+        Some(Family::BOTH.map(|family| {
+            let part = |key: &Key| match cluster.service(key) {
+                Some(service) => rules::of_service(&self.around, family, key, service, cluster.slices(key)),
+                None => Part::default(),
+            };
+            changed.iter().map(|key| (key.clone(), part(key))).collect()
+        }))
+    }
+}
+
+impl Half {
+    async fn apply(&mut self, parts: Vec<(Key, Part)>) -> Result<(), NftError> {
+        let commands = self.ruleset.change(parts);
+        if !self.is_in_force {
+            // A machine without IPv6 need not be able to have rules for it.
+            if self.family == Family::V6 && self.ruleset.is_empty() {
+                if !std::mem::replace(&mut self.is_cleared, true) {
+                    let cleared = nft::apply(&ruleset::removal(self.family)).await;
+                    tracing::debug!(?cleared, "rules of an earlier start are removed");
+                }
+                return Ok(());
+            }
+            nft::apply(&self.ruleset.whole()).await?;
+            self.is_in_force = true;
+            return Ok(());
+        }
+        if commands.is_empty() {
+            return Ok(());
+        }
+        tracing::trace!(commands, "rules change");
+        if let Err(error) = nft::apply(&commands).await {
+            // Somebody else may have changed our table: the whole ruleset does not depend on what is there.
+            tracing::debug!(%error, "a change of rules was refused, all are replaced");
+            self.is_in_force = false;
+            nft::apply(&self.ruleset.whole()).await?;
+            self.is_in_force = true;
+        }
+        Ok(())
+    }
+}
+
+fn complain(error: &NftError) {
+    if error.is_missing() {
+        tracing::warn!("nft is not installed: addresses of Services lead nowhere (install the package nftables)");
+        return;
+    }
+    tracing::warn!(%error, "packets to Services are not led: the rules cannot be applied");
+}
