@@ -14,6 +14,6 @@ mod serve;
 mod upstream;
 mod zone;
 
-pub use link::{LINK_NAME, LinkError, remove_link};
+pub use link::{LINK_NAME, LinkError, ensure_addresses, remove_link};
 pub use serve::{Config, run};
 pub use upstream::Upstream;

@@ -1,4 +1,4 @@
-//! An address for the server that every pod can reach through its gateway, whatever the network is made of.
+//! Addresses for servers of the host that every pod can reach through its gateway, whatever the network is made of.
 //!
 //! The address lies on a link of its own on the host. It stays there when the process ends, so a restart finds it.
 
@@ -42,7 +42,10 @@ pub enum LinkError {
 }
 
 /// Makes sure that the host has the addresses. Those that some link has already, and loopback ones, are left alone.
-pub(crate) async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Result<(), LinkError> {
+///
+/// # Errors
+/// [`LinkError`] if the kernel refuses.
+pub async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Result<(), LinkError> {
     let mut missing: HashSet<IpAddr> = wanted
         .into_iter()
         .filter(|address| !address.is_loopback() && !address.is_unspecified())
@@ -64,7 +67,7 @@ pub(crate) async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -
                 Err(error) if code(&error) != Some(EEXIST) => {
                     return Err(LinkError::Address { address, source: error });
                 }
-                _ => tracing::info!(%address, link = LINK_NAME, "the host has the address of its dns server"),
+                _ => tracing::info!(%address, link = LINK_NAME, "the host has the address of a Service"),
             }
         }
         Ok(())

@@ -17,7 +17,8 @@ const ID_MAX: usize = 60;
 pub(crate) struct Surroundings {
     /// Where pods are, as CIDRs; packets from elsewhere to a Service's own address come back through this machine.
     pub(crate) pod_cidrs: Vec<(Family, String)>,
-    /// Addresses of Services that this machine itself answers on.
+    /// Addresses of Services that this machine itself answers on: led to endpoints where there are some, else left
+    /// alone.
     pub(crate) own: BTreeSet<IpAddr>,
     /// The pod network does not lead replies between pods through this machine, so every packet's source is replaced.
     pub(crate) masquerade_all: bool,
@@ -35,9 +36,12 @@ pub(crate) fn of_service<'a>(
     slices: impl IntoIterator<Item = &'a Slice> + Clone,
 ) -> Part {
     let mut part = Part::default();
-    let own_family = |address: &&IpAddr| Family::of(**address) == family && !around.own.contains(*address);
-    let cluster_ips: Vec<IpAddr> = service.cluster_ips.iter().filter(own_family).copied().collect();
-    for address in &cluster_ips {
+    let of_family = service
+        .cluster_ips
+        .iter()
+        .filter(|address| Family::of(**address) == family);
+    let cluster_ips: Vec<IpAddr> = of_family.copied().collect();
+    for address in cluster_ips.iter().filter(|address| !around.own.contains(*address)) {
         let element = Element::new(Map::ClusterIps, address.to_string());
         part.elements.insert(element, String::new());
     }
@@ -218,6 +222,7 @@ impl PortRules<'_> {
             let destination = self.destination(*address);
             let (map, verdict) = match targets.is_empty() {
                 false => (Map::Services, format!("goto {}", self.chain(kind))),
+                true if self.around.own.contains(address) => continue,
                 true => (Map::NoEndpointServices, self.no_endpoint()),
             };
             part.elements.insert(Element::new(map, destination), verdict);

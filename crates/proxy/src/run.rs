@@ -25,7 +25,8 @@ pub struct Config {
     pub node_name: String,
     /// Where pods are, as CIDRs: packets to a Service's own address from elsewhere come back through this machine.
     pub pod_cidrs: Vec<String>,
-    /// Addresses of Services that this machine itself answers on, such as that of DNS: they get no rules.
+    /// Addresses of Services that this machine itself answers on, such as that of DNS: led to endpoints where there
+    /// are some, else left alone.
     pub own_addresses: Vec<IpAddr>,
     /// Replace the source of every packet to a Service's own address. Needed where replies between two pods do not
     /// come through this machine, as on a bridge whose packets the kernel does not show to its filter.

@@ -71,6 +71,7 @@ pub(crate) async fn reset(args: ResetArgs) -> anyhow::Result<ExitCode> {
                 .await
                 .context("cannot remove the runtime's files")?;
         }
+        proxy::remove().await.context("cannot remove the rules of Services")?;
         dns::remove_link()
             .await
             .context("cannot remove the DNS server's address")?;

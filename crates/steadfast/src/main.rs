@@ -10,6 +10,7 @@ mod down;
 mod election;
 mod etcd;
 mod image;
+mod inside;
 mod kubeconfig;
 mod live;
 mod manifests;

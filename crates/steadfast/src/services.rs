@@ -5,6 +5,7 @@
 
 use crate::config::{Config, Runtime};
 use crate::election::Election;
+use crate::inside::{self, Inside};
 use crate::pki::{Authority, Leaf};
 use crate::snapshot;
 use anyhow::Context;
@@ -52,7 +53,11 @@ impl Services {
         // Whoever may call the node agent may run commands in every pod, so no certificate of the cluster's CA, which
         // may be given to users, is good for that: only the API server of this very process.
         let kubelet_authority = Authority::ephemeral()?;
-        let router = start_api(config, &authority, &kubelet_authority, listener, &mut tasks, &shutdown).await?;
+        let listeners = Listeners {
+            people: listener,
+            inside: Inside::open(config).await?,
+        };
+        let router = start_api(config, &authority, &kubelet_authority, listeners, &mut tasks, &shutdown).await?;
         let client = |user: User| Client::new(apiserver::in_process(router.clone(), user), "default");
         let component = |name: &str| client(User::new(name, ["system:masters", "system:authenticated"]));
         let controllers_config = controllers::Config {
@@ -80,6 +85,12 @@ impl Services {
                 ready: None,
             };
             tasks.spawn(named("dns", dns::run(component("system:dns"), dns, shutdown.clone())));
+            let proxy = proxy::run(
+                component("system:kube-proxy"),
+                inside::proxy_config(config),
+                shutdown.clone(),
+            );
+            tasks.spawn(named("the service proxy", proxy));
         }
         let admin = authority.client("steadfast-admin", "system:masters")?;
         Ok(Self {
@@ -119,11 +130,17 @@ async fn named(name: &'static str, work: impl Future<Output = anyhow::Result<()>
     (name, work.await)
 }
 
+/// Where the API server listens.
+struct Listeners {
+    people: TcpListener,
+    inside: Inside,
+}
+
 async fn start_api(
     config: &Config,
     authority: &Authority,
     kubelet_authority: &Authority,
-    listener: TcpListener,
+    listeners: Listeners,
     tasks: &mut JoinSet<Outcome>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<axum::Router> {
@@ -134,7 +151,7 @@ async fn start_api(
         apiserver::Config {
             service_cidr: ipnet::Ipv4Net::new(config.service_cidr.base, config.service_cidr.prefix)?,
             dns_ip: config.service_cidr.nth(10),
-            advertise: config.listen,
+            advertise: listeners.inside.advertise,
             volumes_path: config.data_dir.join("volumes").display().to_string(),
             kubelet_client: Some(kubelet_authority.client_tls(&kubelet_client)?),
             token_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
@@ -149,8 +166,13 @@ async fn start_api(
     let router = server.router();
     let certificate = authority.server("kube-apiserver", &api_names(config))?;
     let tls = authority.server_tls(&certificate, false)?;
-    let serve = apiserver::serve(listener, tls, router.clone(), shutdown.clone());
-    tasks.spawn(named("the API server", async move { Ok(serve.await?) }));
+    for listener in [Some(listeners.people), listeners.inside.listener]
+        .into_iter()
+        .flatten()
+    {
+        let serve = apiserver::serve(listener, tls.clone(), router.clone(), shutdown.clone());
+        tasks.spawn(named("the API server", async move { Ok(serve.await?) }));
+    }
     Ok(router)
 }
 

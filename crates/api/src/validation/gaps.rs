@@ -64,8 +64,7 @@ const fn gap_why(part: Part, path: &'static str, why: &'static str) -> Gap {
     }
 }
 
-const NO_ROUTES: &str =
-    "no packets are routed to a Service's address or ports yet; its DNS names and EndpointSlices work";
+const NO_BALANCER: &str = "addresses of load balancers are given by others";
 
 const NO_SECCOMP: &str = "the built-in runtime applies no seccomp profile yet";
 const NO_LABELS: &str = "the built-in runtime gives processes no SELinux labels yet";
@@ -180,29 +179,13 @@ const GAPS: &[Gap] = &[
         but: But::Value(&["Disabled"]),
         why: "",
     },
-    Gap {
-        part: Part::Service,
-        path: "type",
-        but: But::Value(&["ClusterIP", "ExternalName"]),
-        why: NO_ROUTES,
-    },
-    gap_why(Part::Service, "externalIPs", NO_ROUTES),
-    Gap {
-        part: Part::Service,
-        path: "internalTrafficPolicy",
-        but: But::Value(&["Cluster"]),
-        why: NO_ROUTES,
-    },
-    gap_why(Part::Service, "loadBalancerClass", NO_ROUTES),
-    gap_why(Part::Service, "loadBalancerIP", NO_ROUTES),
-    gap_why(Part::Service, "loadBalancerSourceRanges", NO_ROUTES),
-    Gap {
-        part: Part::Service,
-        path: "sessionAffinity",
-        but: But::Value(&["None"]),
-        why: NO_ROUTES,
-    },
-    gap_why(Part::Service, "trafficDistribution", NO_ROUTES),
+    gap_why(
+        Part::Service,
+        "healthCheckNodePort",
+        "nobody answers health checks on it",
+    ),
+    gap_why(Part::Service, "loadBalancerIP", NO_BALANCER),
+    gap_why(Part::Service, "trafficDistribution", "all endpoints get the same share"),
     gap_why(
         Part::Claim,
         "dataSource",
@@ -302,9 +285,6 @@ fn found<'a>(kind: &Kind, object: &Place<'a>) -> Vec<(Place<'a>, &'static str)> 
             }
         }
     }
-    if let Some(address) = routed_address(kind, object) {
-        found.push((address, NO_ROUTES));
-    }
     found
 }
 
@@ -392,18 +372,6 @@ fn fallen(but: But, place: Place<'_>) -> Vec<Place<'_>> {
     }
 }
 
-/// A Service's own address, unless it is one that works: those that the cluster itself serves.
-fn routed_address<'a>(kind: &Kind, object: &Place<'a>) -> Option<Place<'a>> {
-    let metadata = object.at("metadata");
-    let own = (metadata.at("namespace").text(), metadata.at("name").text());
-    let works = matches!(own, ("kube-system", "kube-dns") | ("default", "kubernetes"));
-    let spec = object.at("spec");
-    let is_service = kind.group.is_empty() && kind.kind == "Service";
-    // The types that are more than an address have a gap of their own.
-    let has_address = spec.at("type").text() == "ClusterIP" && spec.at("clusterIP").text() != "None";
-    (is_service && has_address && !works).then(|| spec.at("clusterIP"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -464,26 +432,6 @@ mod tests {
         assert_eq!(warnings(sets, &scaled, Some(&set)), [""; 0]);
         scaled["spec"]["template"]["spec"]["runtimeClassName"] = json!("gvisor");
         assert_eq!(warnings(sets, &scaled, Some(&set)).len(), 1);
-    }
-
-    #[test]
-    fn only_a_service_with_an_address_of_its_own_warns() {
-        let services = by_resource("", "v1", "services").unwrap();
-        let service = |namespace: &str, name: &str, address: &str| {
-            let spec = json!({"type": "ClusterIP", "clusterIP": address, "sessionAffinity": "None"});
-            warnings(
-                services,
-                &json!({"metadata": {"namespace": namespace, "name": name}, "spec": spec}),
-                None,
-            )
-        };
-        assert_eq!(service("default", "nginx", "None"), [""; 0]);
-        assert_eq!(service("kube-system", "kube-dns", "10.96.0.10"), [""; 0]);
-        assert_eq!(service("default", "kubernetes", "10.96.0.1"), [""; 0]);
-        assert_eq!(
-            service("default", "web", "10.96.0.7"),
-            [format!("spec.clusterIP: {NO_ROUTES}")]
-        );
     }
 
     #[test]

@@ -223,12 +223,16 @@ fn affinity_remembers_the_endpoint_of_a_client() {
 }
 
 #[test]
-fn addresses_that_this_machine_answers_on_get_no_rules() {
+fn addresses_that_this_machine_answers_on_are_never_refused() {
     let mut around = around();
     around.own.insert("10.96.0.5".parse().unwrap());
-    let part = part_of(&around, &cluster_ip(), &TWO);
-    let keys: Vec<String> = part.elements.keys().map(|element| format!("{element:?}")).collect();
-    assert!(!keys.iter().any(|key| key.contains("10.96.0.5")), "{keys:?}");
+    let spec = with(cluster_ip(), json!({"type": "ClusterIP"}));
+    let part = part_of(&around, &spec, &[]);
+    assert_eq!(verdict(&part, Map::ClusterIps, "10.96.0.5"), None);
+    assert_eq!(verdict(&part, Map::NoEndpointServices, "10.96.0.5 . tcp . 80"), None);
+    let part = part_of(&around, &spec, &TWO);
+    assert_eq!(verdict(&part, Map::ClusterIps, "10.96.0.5"), None);
+    assert!(verdict(&part, Map::Services, "10.96.0.5 . tcp . 80").is_some());
 }
 
 #[test]

@@ -8,12 +8,16 @@ use std::path::Path;
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{
     Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     new_connection,
 };
 
 use super::{Network, NetworkError, mac, system};
+
+/// The prefix of a single address.
+const HOST_PREFIX: u8 = 32;
 
 /// The interface's name inside of pods.
 const INSIDE: &str = "eth0";
@@ -137,17 +141,34 @@ pub(super) fn configure_inside(network: &Network, address: Ipv4Addr) -> io::Resu
         turn_on(&netlink, "lo").await?;
         let link = netlink.index(INSIDE).await.map_err(io::Error::other)?;
         let index = link.ok_or(io::ErrorKind::NotFound)?.header.index;
-        let prefix = network.pod_cidr.prefix_len();
         handle
             .address()
-            .add(index, IpAddr::V4(address), prefix)
+            .add(index, IpAddr::V4(address), HOST_PREFIX)
             .execute()
             .await
             .map_err(io::Error::other)?;
         turn_on(&netlink, INSIDE).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(network.gateway).build();
-        handle.route().add(route).execute().await.map_err(io::Error::other)
+        refuse_redirects()?;
+        // Pods have no neighbours but the gateway: what they send each other goes through this machine, so that the
+        // answer to a packet that was led from a Service's address to a pod comes back by the same way.
+        let gateway = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(network.gateway, HOST_PREFIX)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        handle.route().add(gateway).execute().await.map_err(io::Error::other)?;
+        let others = RouteMessageBuilder::<Ipv4Addr>::new().gateway(network.gateway).build();
+        handle.route().add(others).execute().await.map_err(io::Error::other)
     })
+}
+
+/// The gateway sends packets back over the bridge they came from, and tells their senders of the shorter way, which
+/// they must not take. The settings are those of the calling thread's network namespace.
+fn refuse_redirects() -> io::Result<()> {
+    for scope in ["all", INSIDE] {
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{scope}/accept_redirects"), "0")?;
+    }
+    Ok(())
 }
 
 async fn turn_on(netlink: &Netlink, name: &str) -> io::Result<()> {
