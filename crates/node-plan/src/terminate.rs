@@ -1,5 +1,5 @@
-//! The way down: containers with their grace, then sidecars, then the sandbox, the volumes, the records, and last the
-//! API's object.
+//! The way down: containers with their grace, then sidecars, then the sandbox and the volumes with the containers' records
+//! beside them, the sandbox's record, and last the API's object.
 
 use crate::backoff::plus_s;
 use crate::observed::{Container, ContainerState, Job, Observed, Stopping, Volumes};
@@ -55,14 +55,15 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) {
         plan.status = last.clone();
     }
     cancel_starts(seen, now, plan);
-    if !containers_stopped(seen, left_s, now, plan) || !sandboxes_stopped(seen, now, plan) {
+    if !containers_stopped(seen, left_s, now, plan) {
         return;
     }
-    if !volumes_unmounted(seen, now, plan) {
+    // Records stay for `kubectl logs` until the pod is deleted; then they go while the rest is taken down.
+    let forgotten = seen.is_deleted() && containers_removed(seen, now, plan);
+    if !sandboxes_stopped(seen, now, plan) || !volumes_unmounted(seen, now, plan) {
         return;
     }
-    // Records stay for `kubectl logs` until the pod is deleted.
-    if seen.is_deleted() && records_removed(seen, now, plan) {
+    if forgotten && sandbox_removed(seen, now, plan) {
         if seen.removed {
             plan.done = seen.busy.is_empty();
         } else if !seen.memory.deleted {
@@ -158,9 +159,10 @@ fn volumes_unmounted(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) -> bo
     false
 }
 
-/// Whether the runtime knows nothing of the pod any more.
-fn records_removed(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) -> bool {
+/// Whether the runtime knows no container of the pod any more.
+fn containers_removed(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) -> bool {
     for c in seen.containers {
+        plan.because(&c.name, "its record is removed from the runtime");
         plan.step(
             seen,
             Step::RemoveContainer {
@@ -170,15 +172,16 @@ fn records_removed(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) -> bool
             now,
         );
     }
-    if let (true, Some(sandbox)) = (seen.containers.is_empty(), seen.sandboxes.first()) {
-        match seen.memory.sandbox_failure.as_ref().filter(|f| f.retry_at > now) {
-            Some(failure) => plan.wake_at(failure.retry_at, now),
-            None => plan.step(seen, Step::RemoveSandbox { id: sandbox.id.clone() }, now),
-        }
+    seen.containers.is_empty()
+}
+
+/// Whether the runtime knows nothing of the pod any more.
+fn sandbox_removed(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) -> bool {
+    let Some(sandbox) = seen.sandboxes.first() else { return true };
+    plan.because("", "its sandbox is removed from the runtime");
+    match seen.memory.sandbox_failure.as_ref().filter(|f| f.retry_at > now) {
+        Some(failure) => plan.wake_at(failure.retry_at, now),
+        None => plan.step(seen, Step::RemoveSandbox { id: sandbox.id.clone() }, now),
     }
-    if seen.containers.is_empty() && seen.sandboxes.is_empty() {
-        return true;
-    }
-    plan.because("", "its records are removed from the runtime");
     false
 }

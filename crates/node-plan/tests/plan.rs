@@ -269,9 +269,9 @@ fn deletion_stops_containers_then_sidecars_then_tells_the_api() {
         distinct,
         [
             "Kill",
+            "RemoveContainer",
             "StopSandbox",
             "UnmountVolumes",
-            "RemoveContainer",
             "RemoveSandbox",
             "DeletePod"
         ],

@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// Looks at a cgroup without `cgroup.kill` until it is empty. Processes may be stuck in the kernel for longer.
+const KILL_ROUNDS_MAX: usize = 100;
+
 /// A path below the root of every hierarchy.
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroup {
@@ -96,9 +99,17 @@ impl Cgroup {
         if self.unified && fs::write(self.folder("").join("cgroup.kill"), "1").is_ok() {
             return;
         }
-        for pid in self.processes() {
-            // Ended meanwhile is what we want.
-            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+        // Those that fork without end are ahead of one look, but not of many.
+        for _ in 0..KILL_ROUNDS_MAX {
+            let processes = self.processes();
+            if processes.is_empty() {
+                return;
+            }
+            for pid in processes {
+                // Ended meanwhile is what we want.
+                kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+            }
+            std::thread::yield_now();
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+    /// The length of its configuration: a file of another was cut short.
+    pub(crate) config_size_bytes: usize,
 }
 
 /// How far a container's process is.
@@ -79,8 +81,11 @@ impl Container {
         let Some(id) = folder.file_name().and_then(|name| name.to_str()) else {
             return Ok(None);
         };
-        let config =
-            ContainerConfig::decode(std::fs::read(folder.join(CONFIG))?.as_slice()).map_err(io::Error::other)?;
+        let config = std::fs::read(folder.join(CONFIG))?;
+        if config.len() != record.config_size_bytes {
+            return Ok(None);
+        }
+        let config = ContainerConfig::decode(config.as_slice()).map_err(io::Error::other)?;
         let container = Self::new(id.to_owned(), folder.to_owned(), config, record);
         match std::fs::read(folder.join(RESOURCES)) {
             Ok(bytes) => {
@@ -108,7 +113,7 @@ impl Container {
     /// Changes its limits, now and in what is told of it.
     pub(crate) fn update(&self, resources: LinuxContainerResources) -> io::Result<()> {
         Cgroup::new(&self.record.cgroup).update(&resources)?;
-        disk::write(&self.folder.join(RESOURCES), &resources.encode_to_vec())?;
+        disk::replace(&self.folder.join(RESOURCES), &resources.encode_to_vec())?;
         self.keep_resources(resources);
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::monitor::plan::{Created, RuntimeCommand};
 pub(crate) struct Driver {
     executable: PathBuf,
     runtime: RuntimeCommand,
+    is_embedded: bool,
     logs: PathBuf,
 }
 
@@ -31,6 +32,7 @@ impl Driver {
         Self {
             executable: config.executable.clone(),
             runtime,
+            is_embedded: config.oci_runtime == OciRuntime::Embedded,
             logs: config.state.join("logs"),
         }
     }
@@ -40,15 +42,14 @@ impl Driver {
         &self.runtime
     }
 
-    /// Sends a signal to the first process of a container, or to all.
-    pub(crate) async fn kill(&self, id: &str, signal: &str, all: bool) -> Result<(), String> {
-        let all: &[&str] = if all { &["--all"] } else { &[] };
-        self.call(&[&["kill"], all, &[id, signal]].concat()).await
-    }
-
-    /// Removes a container whatever its state.
+    /// Removes what the OCI runtime keeps of a container that has ended; its cgroup is removed by us in any case.
     pub(crate) async fn delete(&self, id: &str) -> Result<(), String> {
-        self.call(&["delete", "--force", id]).await
+        if !self.is_embedded {
+            return self.call(&["delete", "--force", id]).await;
+        }
+        // Ours keeps a folder of this name and nothing else.
+        let folder = self.runtime.root.join(id);
+        crate::disk::remove_folder(&folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))
     }
 
     async fn call(&self, words: &[&str]) -> Result<(), String> {

@@ -1,9 +1,9 @@
 //! Which process is meant, however often its number is used again.
+#![expect(unsafe_code, reason = "real-time signals have no safe form")]
 
 use std::fs;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 /// A process id with the time the process began, so that a reused id is not mistaken for it.
@@ -27,9 +27,15 @@ impl Process {
 
     /// Kills it if it still exists.
     pub(crate) fn kill(&self) {
+        self.signal(Signal::SIGKILL as i32);
+    }
+
+    /// Sends it a signal, a real-time one perhaps, if it still exists.
+    pub(crate) fn signal(&self, number: i32) {
         if self.is_alive() {
-            // Already gone is what we want.
-            kill(Pid::from_raw(self.pid), Signal::SIGKILL).unwrap_or_default();
+            // Already gone is as good. nix knows no real-time signals.
+            // SAFETY: kill(2) touches no memory of ours.
+            unsafe { nix::libc::kill(self.pid, number) };
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Record {
     /// Its own address; none in the host's network.
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) runtime_handler: String,
+    /// The length of its configuration: a file of another was cut short.
+    config_size_bytes: usize,
 }
 
 /// A pod sandbox.
@@ -70,8 +72,11 @@ impl Sandbox {
         let Some(id) = folder.file_name().and_then(|name| name.to_str()) else {
             return Ok(None);
         };
-        let config =
-            PodSandboxConfig::decode(std::fs::read(folder.join(CONFIG))?.as_slice()).map_err(io::Error::other)?;
+        let config = std::fs::read(folder.join(CONFIG))?;
+        if config.len() != record.config_size_bytes {
+            return Ok(None);
+        }
+        let config = PodSandboxConfig::decode(config.as_slice()).map_err(io::Error::other)?;
         Ok(Some(Self::new(id.to_owned(), folder.to_owned(), config, record)))
     }
 
@@ -96,7 +101,7 @@ impl Sandbox {
             phase,
             ..record.clone()
         };
-        disk::write_json(&self.folder.join(RECORD), &changed)?;
+        disk::replace_json(&self.folder.join(RECORD), &changed)?;
         *record = changed;
         Ok(())
     }
@@ -235,12 +240,12 @@ impl Runtime {
             phase: Phase::Making,
             address,
             runtime_handler,
+            config_size_bytes: config.encoded_len(),
         };
         let write = || {
             std::fs::create_dir_all(&folder)?;
-            disk::write(&folder.join(CONFIG), &config.encode_to_vec())?;
-            disk::write_json(&folder.join(RECORD), &record)?;
-            disk::sync_parent(&folder)
+            disk::replace(&folder.join(CONFIG), &config.encode_to_vec())?;
+            disk::replace_json(&folder.join(RECORD), &record)
         };
         if let Err(error) = write() {
             address.inspect(|address| self.addresses.release(*address));

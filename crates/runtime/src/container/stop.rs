@@ -13,6 +13,7 @@ use crate::failure::{blocking, internal};
 use crate::monitor::plan::MONITOR;
 use crate::process::Process;
 use crate::rootfs;
+use crate::signals;
 use crate::state::Runtime;
 
 /// After SIGKILL a process ends as soon as the kernel lets it; this is for those stuck in it.
@@ -30,26 +31,17 @@ impl Runtime {
         }
         // A container that was never started cannot handle a signal.
         if container.is_running() && !grace.is_zero() {
-            let signalled = self
-                .driver
-                .kill(&container.id, &container.record.stop_signal, false)
-                .await;
-            if let Err(error) = signalled
-                && container.is_running()
+            // The process is ours to signal; the OCI runtime's word for it would take longer than most need to end.
+            if let (Ok(Some(process)), Some(signal)) =
+                (container.process(), signals::number(&container.record.stop_signal))
             {
-                tracing::warn!(container = container.id, error, "cannot send the stop signal");
+                process.signal(signal);
+            } else {
+                tracing::warn!(container = container.id, "cannot send the stop signal");
             }
             if ended(container, grace).await {
                 return Ok(());
             }
-        }
-        if let Err(error) = self.driver.kill(&container.id, "SIGKILL", true).await {
-            // It may have ended meanwhile; if not, the kernel can do without the OCI runtime.
-            tracing::debug!(
-                container = container.id,
-                error,
-                "the OCI runtime cannot kill the container"
-            );
         }
         let cgroup = Cgroup::new(&container.record.cgroup);
         cgroup.kill();

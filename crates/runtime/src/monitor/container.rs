@@ -96,7 +96,7 @@ impl Monitor {
     fn new(plan: Plan, ready: File) -> io::Result<Self> {
         let me =
             Process::of(std::process::id().cast_signed()).ok_or_else(|| io::Error::other("/proc is not mounted"))?;
-        disk::write_json(Path::new(MONITOR), &me)?;
+        disk::replace_json(Path::new(MONITOR), &me)?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         // Only a SIGKILL may part us from the container.
@@ -347,7 +347,7 @@ impl Monitor {
         };
         self.init = Some(Pid::from_raw(pid));
         if let Some(process) = Process::of(pid) {
-            disk::write_json(Path::new(CREATED), &process)?;
+            disk::replace_json(Path::new(CREATED), &process)?;
         }
         self.tell(&Created::Pid(pid));
         let code = self
@@ -373,7 +373,7 @@ impl Monitor {
         if code == 0 {
             // A short-lived process may have ended before the OCI runtime said that it runs.
             let at = self.exit.as_ref().map_or_else(now, |exit| exit.at);
-            disk::write_json(Path::new(STARTED), &Started { at })?;
+            disk::replace_json(Path::new(STARTED), &Started { at })?;
             self.answer(id, Ok(()));
             return Ok(());
         }
@@ -419,11 +419,11 @@ impl Monitor {
         }
     }
 
-    /// Puts the exit record on disk, then tells who waits for it.
+    /// Writes the exit record, then tells who waits for it, then makes it durable.
     fn finish(&mut self) -> io::Result<()> {
         let Some(exit) = self.exit.take() else { return Ok(()) };
         self.streams.finish_log();
-        disk::write_json(Path::new(EXIT), &exit)?;
+        disk::replace_json(Path::new(EXIT), &exit)?;
         for client in self
             .clients
             .values_mut()
@@ -441,7 +441,18 @@ impl Monitor {
             self.forget_clients();
         }
         self.over = true;
+        // Nobody waits for the disk any more, but a power cut should not turn a success into a failure. The server may
+        // have removed the container meanwhile.
+        disk::sync(Path::new(EXIT)).or_else(gone_is_fine)?;
         disk::remove_file(Path::new(SOCKET))
+    }
+}
+
+fn gone_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

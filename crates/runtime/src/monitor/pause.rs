@@ -19,7 +19,7 @@ pub(super) fn run(folder: &Path) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWPID)?;
     daemon::detach_into_namespace(|pid| {
         let process = Process::of(pid).ok_or_else(|| io::Error::other("the pause process has ended"))?;
-        disk::write_json(&folder.join(CREATED), &process)?;
+        disk::replace_json(&folder.join(CREATED), &process)?;
         let line = serde_json::to_string(&Created::Pid(pid))?;
         writeln!(io::stdout(), "{line}")
     })?;

@@ -45,7 +45,7 @@ impl Addresses {
         state.last = address.into();
         state.used.insert(address);
         // Losing this in a power cut is harmless: so are the neighbours' memories lost.
-        disk::write_json(&self.file, &address).map_err(system(format!("write {}", self.file.display())))?;
+        disk::replace_json(&self.file, &address).map_err(system(format!("write {}", self.file.display())))?;
         Ok(address)
     }
 

@@ -40,7 +40,7 @@ pub(super) fn make(sandbox: &Sandbox) -> io::Result<()> {
         Some(dns) => resolv_conf(dns),
         None => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
     };
-    disk::write_mode(&files.resolv_conf, resolver.as_bytes(), 0o644)?;
+    disk::replace_mode(&files.resolv_conf, resolver.as_bytes(), 0o644)?;
     let (hostname, hosts) = match sandbox.own_hostname() {
         Some(hostname) => {
             let own = sandbox
@@ -56,8 +56,8 @@ pub(super) fn make(sandbox: &Sandbox) -> io::Result<()> {
             fs::read_to_string("/etc/hosts").unwrap_or_default(),
         ),
     };
-    disk::write_mode(&files.hostname, hostname.as_bytes(), 0o644)?;
-    disk::write_mode(&files.hosts, hosts.as_bytes(), 0o644)?;
+    disk::replace_mode(&files.hostname, hostname.as_bytes(), 0o644)?;
+    disk::replace_mode(&files.hosts, hosts.as_bytes(), 0o644)?;
     if files.shm == shm(&sandbox.folder) {
         fs::create_dir_all(&files.shm)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
