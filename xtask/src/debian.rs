@@ -5,6 +5,9 @@ use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What the build itself needs beside Rust and a C compiler: the library that compiles seccomp filters.
+pub(crate) const TO_BUILD: (&str, &str) = ("/usr/include/seccomp.h", "libseccomp-dev");
+
 /// Installs those of `packages` that are missing. `(program, package)`: a package is missing if its program is.
 ///
 /// # Errors

@@ -26,6 +26,7 @@ struct Options {
 /// When a step or a check fails.
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     let options = parse(words)?;
+    debian::install(&[debian::TO_BUILD])?;
     println!("Building Steadfast (release; the first time takes some minutes) …");
     shell::run(shell::cargo().args(["build", "--release", "--package", "steadfast"]))?;
     let images = shell::target().join("images");

@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("script", "bsdutils"),
     ("/bin/bash-static", "bash-static"),
     ("/bin/busybox", "busybox-static"),
+    debian::TO_BUILD,
 ];
 
 /// Images that the tests run.

@@ -4,16 +4,21 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::args::Exec;
-use crate::commands::{builder, folder};
+use crate::commands::{builder, folder, load};
+use crate::executor::ExecProgram;
 
 pub(crate) fn run(root: &Path, args: Exec) -> anyhow::Result<i32> {
     let desk = Desk::new(root, &args.id)?;
     let terminal = wants_terminal(&args.process)?;
-    let pid = builder(&desk.root, args.id)?
+    let program = ExecProgram {
+        seccomp: filter(root, &args.id)?,
+    };
+    let pid = builder(&desk.root, args.id, program)?
         .with_pid_file(args.pid_file)?
         .with_console_socket(args.console_socket)
         .as_tenant()
@@ -27,6 +32,13 @@ pub(crate) fn run(root: &Path, args: Exec) -> anyhow::Result<i32> {
     } else {
         wait(Pid::from_raw(pid.as_raw()))
     }
+}
+
+/// The seccomp filter of a container.
+fn filter(root: &Path, id: &str) -> anyhow::Result<Option<LinuxSeccomp>> {
+    let config = load(root, id)?.bundle().join("config.json");
+    let spec = Spec::load(&config).with_context(|| format!("cannot read {config:?}"))?;
+    Ok(spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
 }
 
 fn wants_terminal(process: &Path) -> anyhow::Result<bool> {

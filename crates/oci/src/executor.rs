@@ -8,7 +8,8 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
+use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, execv};
@@ -16,8 +17,11 @@ use nix::unistd::{AccessFlags, access, execv};
 /// Where programs are looked for if the process has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-#[derive(Clone)]
-pub(crate) struct ExecProgram;
+#[derive(Clone, Default)]
+pub(crate) struct ExecProgram {
+    /// The filter of the container that a further process joins; libcontainer forgets it there.
+    pub(crate) seccomp: Option<LinuxSeccomp>,
+}
 
 impl Executor for ExecProgram {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
@@ -56,12 +60,23 @@ impl Executor for ExecProgram {
             .map(|arg| CString::new(arg.as_bytes()))
             .collect::<Result<Vec<_>, _>>();
         let args = args.map_err(|_| ExecutorError::InvalidArg)?;
+        self.confine().map_err(|reason| self.failed(name, &reason))?;
         let Err(errno) = execv(&program, &args);
         Err(self.failed(name, &reason(errno)))
     }
 }
 
 impl ExecProgram {
+    /// Applies the filter. By now the right to do so is gone (but for CAP_SYS_ADMIN), so what is run here can gain no
+    /// other rights either: a shell in a confined container cannot use setuid programs.
+    fn confine(&self) -> Result<(), String> {
+        let Some(filter) = &self.seccomp else { return Ok(()) };
+        nix::sys::prctl::set_no_new_privs().map_err(|errno| format!("no_new_privs: {errno}"))?;
+        initialize_seccomp(filter)
+            .map(drop)
+            .map_err(|error| format!("seccomp: {error}"))
+    }
+
     /// The caller may be gone by now, so the container's own standard error, thus its log, is told as well.
     fn failed(&self, name: &str, reason: &str) -> ExecutorError {
         let message = format!("exec: {name:?}: {reason}");

@@ -22,6 +22,7 @@ mod monitor_client;
 mod namespaces;
 mod network;
 mod rootfs;
+mod signals;
 mod spec;
 mod user;
 mod within;

@@ -3,6 +3,7 @@
 mod capabilities;
 mod devices;
 mod mounts;
+mod seccomp;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use self::capabilities::own as own_capabilities;
 pub(crate) use self::devices::host_devices;
+pub(crate) use self::seccomp::localhost as seccomp_profile;
 use crate::images::ImageConfig;
 use crate::user::User;
 
@@ -75,6 +77,8 @@ pub(crate) struct Input<'a> {
     pub(crate) files: &'a SandboxFiles,
     pub(crate) cgroup: &'a str,
     pub(crate) machine: &'a Machine,
+    /// The seccomp profile that it brings, if it brings one.
+    pub(crate) seccomp: Option<&'a Value>,
 }
 
 /// What this machine and this process allow.
@@ -108,6 +112,10 @@ pub(crate) fn generate(input: &Input<'_>) -> Result<Value, String> {
         linux.insert("readonlyPaths".into(), paths(&security.readonly_paths, &READONLY_PATHS));
     }
     check_profiles(&security)?;
+    let capabilities = capabilities::granted(&security, &input.machine.capabilities)?;
+    if let Some(profile) = seccomp::profile(&security, &capabilities, input.seccomp) {
+        linux.insert("seccomp".into(), profile);
+    }
     let (mounts, shared) = mounts::mounts(input)?;
     if shared {
         linux.insert("rootfsPropagation".into(), json!("shared"));
@@ -152,7 +160,7 @@ fn process(input: &Input<'_>) -> Result<Value, String> {
         return Err(format!("the working folder {cwd:?} is not an absolute path"));
     }
     let resources = resources_of(input.config);
-    Ok(json!({
+    let mut process = json!({
         "terminal": input.config.tty,
         "user": {"uid": input.user.uid, "gid": input.user.gid, "additionalGids": input.user.groups},
         "args": args(input.config, input.image)?,
@@ -165,10 +173,14 @@ fn process(input: &Input<'_>) -> Result<Value, String> {
             "inheritable": ambient,
             "ambient": ambient,
         },
-        "noNewPrivileges": security.no_new_privs,
         // Less than our own would need CAP_SYS_RESOURCE; being killed a little earlier is better than not running.
         "oomScoreAdj": resources.oom_score_adj.max(input.machine.oom_score_adj_min),
-    }))
+    });
+    if security.no_new_privs {
+        // libcontainer takes any answer for a yes where the order of things is concerned, so a no is not said.
+        process["noNewPrivileges"] = json!(true);
+    }
+    Ok(process)
 }
 
 /// Kubernetes: a command replaces the image's entrypoint and its arguments, arguments replace only the latter.
@@ -305,19 +317,15 @@ fn paths(asked: &[String], defaults: &[&str]) -> Value {
     }
 }
 
-/// A profile that exists must be applied or refused; the runtime's default is to have none.
+/// A profile that exists must be applied or refused; of AppArmor there is none here.
 fn check_profiles(security: &LinuxContainerSecurityContext) -> Result<(), String> {
-    for (what, profile) in [("seccomp", &security.seccomp), ("AppArmor", &security.apparmor)] {
-        if let Some(profile) = profile
-            && profile.profile_type() == ProfileType::Localhost
-        {
-            return Err(format!(
-                "the {what} profile {:?} cannot be applied: this runtime has no {what} support",
-                profile.localhost_ref
-            ));
-        }
+    match &security.apparmor {
+        Some(profile) if profile.profile_type() == ProfileType::Localhost => Err(format!(
+            "the AppArmor profile {:?} cannot be applied: this runtime has no AppArmor support",
+            profile.localhost_ref
+        )),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

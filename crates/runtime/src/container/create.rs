@@ -1,9 +1,8 @@
 //! CreateContainer and StartContainer.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
-use cri::v1::security_profile::ProfileType;
 use cri::v1::{ContainerConfig, ContainerEventType, ContainerState, NamespaceMode, Signal, SupplementalGroupsPolicy};
 use prost::Message;
 use tonic::Status;
@@ -52,7 +51,6 @@ impl Runtime {
             )));
         }
         let image = self.image_of(&config)?;
-        warn_of_default_profile(&config);
         let id = new_id();
         let made = self.make_container(&id, sandbox, config, &image).await;
         if made.is_err()
@@ -102,6 +100,7 @@ impl Runtime {
                 .map(|name| name.to_string_lossy().into_owned())
                 .unwrap_or_default()
         };
+        let seccomp = own_profile(&config).map_err(Status::invalid_argument)?;
         let spec = spec::generate(&spec::Input {
             config: &config,
             image: &image.config,
@@ -111,6 +110,7 @@ impl Runtime {
             files: &sandbox.files(),
             cgroup: &cgroup.path(),
             machine: &self.machine,
+            seccomp: seccomp.as_ref(),
         });
         let spec = spec.map_err(Status::invalid_argument)?;
         let record = Record {
@@ -125,20 +125,21 @@ impl Runtime {
             uid: user.uid,
             gid: user.gid,
             groups: user.groups,
+            config_size_bytes: config.encoded_len(),
         };
         let plan = self.plan(id, &folder, &config, &record, &cgroup);
         let written = folder.clone();
         let pb = config.encode_to_vec();
         blocking(move || {
             make_mount_sources(&spec).map_err(Status::invalid_argument)?;
-            disk::write(&written.join(CONFIG), &pb).map_err(internal("cannot write the container"))?;
-            disk::write_json(&written.join("config.json"), &spec).map_err(internal("cannot write the container"))?;
-            disk::write_json(&written.join(PLAN), &plan).map_err(internal("cannot write the container"))
+            disk::replace(&written.join(CONFIG), &pb).map_err(internal("cannot write the container"))?;
+            disk::replace_json(&written.join("config.json"), &spec).map_err(internal("cannot write the container"))?;
+            disk::replace_json(&written.join(PLAN), &plan).map_err(internal("cannot write the container"))
         })
         .await?;
         let created = self.driver.monitor("container", &folder).await;
         created.map_err(|reason| Status::unknown(format!("failed to create container: {reason}")))?;
-        disk::write_json(&folder.join(RECORD), &record).map_err(internal("cannot write the container"))?;
+        disk::replace_json(&folder.join(RECORD), &record).map_err(internal("cannot write the container"))?;
         Ok(Container::new(id.to_owned(), folder, config, record))
     }
 
@@ -237,16 +238,19 @@ impl Runtime {
     }
 }
 
-/// CRI leaves the runtime's default profile to the runtime; ours is to have none, which is worth knowing.
-fn warn_of_default_profile(config: &ContainerConfig) {
-    static ONCE: Once = Once::new();
-    let seccomp = spec::security(config).seccomp;
-    if seccomp.is_some_and(|profile| profile.profile_type() == ProfileType::RuntimeDefault) {
-        ONCE.call_once(|| {
-            tracing::warn!(
-                "a container asks for the default seccomp profile, and this runtime has none: it runs unconfined"
-            )
-        });
+/// The seccomp profile that a container brings, in the words of the OCI.
+fn own_profile(config: &ContainerConfig) -> Result<Option<serde_json::Value>, String> {
+    let security = spec::security(config);
+    let Some(path) = spec::seccomp_profile(&security) else {
+        return Ok(None);
+    };
+    let failed = |error: String| format!("cannot load seccomp profile {path:?}: {error}");
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let profile: serde_json::Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    if profile["defaultAction"].is_string() {
+        Ok(Some(profile))
+    } else {
+        Err(failed("it has no defaultAction".to_owned()))
     }
 }
 

@@ -56,7 +56,10 @@ impl RuntimeService for Service {
             status: Some(RuntimeStatus { conditions }),
             runtime_handlers: vec![RuntimeHandler {
                 name: String::new(),
-                features: Some(RuntimeHandlerFeatures::default()),
+                features: Some(RuntimeHandlerFeatures {
+                    recursive_read_only_mounts: true,
+                    ..RuntimeHandlerFeatures::default()
+                }),
             }],
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,

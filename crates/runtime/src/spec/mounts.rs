@@ -80,9 +80,6 @@ fn bind(mount: &Mount) -> Result<Value, String> {
     if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
         return Err(format!("mount {place}: images as volumes are not supported"));
     }
-    if mount.recursive_read_only {
-        return Err(format!("mount {place}: recursive read-only mounts are not supported"));
-    }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         return Err(format!("mount {place}: id-mapped mounts are not supported"));
     }
@@ -94,7 +91,11 @@ fn bind(mount: &Mount) -> Result<Value, String> {
         MountPropagation::PropagationHostToContainer => "rslave",
         MountPropagation::PropagationBidirectional => "rshared",
     };
-    let access = if mount.readonly { "ro" } else { "rw" };
+    let access = match (mount.recursive_read_only, mount.readonly) {
+        (true, _) => "rro",
+        (false, true) => "ro",
+        (false, false) => "rw",
+    };
     let destination = format!(
         "/{}",
         place

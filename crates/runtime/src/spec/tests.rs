@@ -42,6 +42,7 @@ fn spec(config: &ContainerConfig) -> Result<Value, String> {
         files: &files,
         cgroup: "/pod/c",
         machine: &machine,
+        seccomp: None,
     })
 }
 
@@ -148,12 +149,12 @@ fn oom_score_is_clamped_to_what_is_allowed() {
 
 #[test]
 fn what_cannot_be_applied_is_refused() {
-    let seccomp = Some(SecurityProfile {
+    let apparmor = Some(SecurityProfile {
         profile_type: ProfileType::Localhost.into(),
         localhost_ref: "p.json".into(),
     });
     let security = LinuxContainerSecurityContext {
-        seccomp,
+        apparmor,
         ..LinuxContainerSecurityContext::default()
     };
     let linux = LinuxContainerConfig {

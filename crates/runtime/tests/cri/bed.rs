@@ -357,7 +357,7 @@ pub(crate) fn busybox() -> (Vec<u8>, Vec<u8>) {
     add("bin/busybox", tar::EntryType::Regular, 0o755, &program, None);
     for applet in [
         "sh", "sleep", "cat", "echo", "id", "ip", "wget", "nc", "ls", "hostname", "dd", "tail", "touch", "stty",
-        "mkfifo", "grep",
+        "mkfifo", "grep", "chmod",
     ] {
         add(
             &format!("bin/{applet}"),

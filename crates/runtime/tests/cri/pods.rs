@@ -357,3 +357,100 @@ async fn ports_of_the_node_lead_to_pods() {
     let rules = String::from_utf8_lossy(&rules.expect("nft runs").stdout).into_owned();
     assert!(rules.contains("map ports") && !rules.contains("1832"), "{rules}");
 }
+
+#[tokio::test]
+async fn seccomp_profiles_apply() {
+    use cri::v1::security_profile::ProfileType;
+    let mut bed = Bed::new(22).await;
+    let sandbox = bed.sandbox("web-0").await;
+    let profile = bed.folder.path().join("no-chmod.json");
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["chmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;
+    std::fs::write(&profile, text).expect("written");
+    let with = |name: &str, script: &str, type_: ProfileType, no_new_privs: bool, privileged: bool| {
+        let mut config = shell(name, script);
+        let context = LinuxContainerSecurityContext {
+            seccomp: Some(SecurityProfile {
+                profile_type: type_.into(),
+                localhost_ref: profile.display().to_string(),
+            }),
+            no_new_privs,
+            privileged,
+            ..LinuxContainerSecurityContext::default()
+        };
+        security(&mut config, context);
+        config
+    };
+    // 2: a filter is in force. What the default refuses is refused though the capability is there.
+    let shown = "grep Seccomp: /proc/self/status; touch /tmp/a; chmod 600 /tmp/a && echo changed";
+    for (name, type_, no_new_privs, privileged, expected) in [
+        ("default", ProfileType::RuntimeDefault, false, false, ["2", "changed"]),
+        ("careful", ProfileType::RuntimeDefault, true, false, ["2", "changed"]),
+        ("free", ProfileType::Unconfined, false, false, ["0", "changed"]),
+        ("privileged", ProfileType::RuntimeDefault, false, true, ["0", "changed"]),
+        ("own", ProfileType::Localhost, false, false, ["2", "not supported"]),
+    ] {
+        let id = bed
+            .run(&sandbox, with(name, shown, type_, no_new_privs, privileged))
+            .await;
+        bed.ended(&id).await;
+        let output = bed.output("web-0", name);
+        assert!(
+            output.contains(&format!("Seccomp:\t{}\n", expected[0])),
+            "{name}: {output}"
+        );
+        assert!(output.to_lowercase().contains(expected[1]), "{name}: {output}");
+    }
+    // Those who join a container are confined as it is.
+    let id = bed
+        .run(
+            &sandbox,
+            with("long", "sleep 1000", ProfileType::RuntimeDefault, false, false),
+        )
+        .await;
+    let (out, _, _) = bed
+        .exec(&id, &["/bin/sh", "-c", "grep Seccomp: /proc/self/status"])
+        .await
+        .expect("run");
+    assert_eq!(out, "Seccomp:\t2\n");
+    std::fs::remove_file(&profile).expect("removed");
+    let missing = with("missing", "true", ProfileType::Localhost, false, false);
+    let refused = bed.try_create(&sandbox, missing).await.expect_err("refused");
+    assert!(refused.message().contains("cannot load seccomp profile"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_read_only_mount_may_be_so_all_the_way_down() {
+    let mut bed = Bed::new(23).await;
+    let sandbox = bed.sandbox("web-0").await;
+    let outer = bed.folder.path().join("outer");
+    std::fs::create_dir_all(outer.join("inner")).expect("made");
+    let tmpfs = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(outer.join("inner"))
+        .status();
+    assert!(tmpfs.expect("mount runs").success());
+    let mount = |recursive_read_only| Mount {
+        container_path: "/data".into(),
+        host_path: outer.display().to_string(),
+        readonly: true,
+        recursive_read_only,
+        ..Mount::default()
+    };
+    for (name, recursive, code) in [("plain", false, 0), ("deep", true, 1)] {
+        let mut config = shell(name, "touch /data/file && exit 7; touch /data/inner/file");
+        config.mounts = vec![mount(recursive)];
+        let id = bed.run(&sandbox, config).await;
+        assert_eq!(
+            bed.ended(&id).await.exit_code,
+            code,
+            "{name}: {}",
+            bed.output("web-0", name)
+        );
+    }
+    let gone = std::process::Command::new("umount")
+        .arg("-l")
+        .arg(outer.join("inner"))
+        .status();
+    assert!(gone.expect("umount runs").success());
+}
