@@ -2,7 +2,7 @@
 
 use crate::etcd::EtcdArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 const ABOUT: &str = "Kubernetes StatefulSets as one binary.
@@ -84,6 +84,9 @@ pub(crate) struct ConfigArgs {
     /// This node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// This node's address, at which pods and others reach it [default: the one that the default route goes out from]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) node_ip: Option<IpAddr>,
     /// Addresses of pods [default: 10.244.0.0/16]
     #[arg(long, value_name = "CIDR")]
     pub(crate) pod_cidr: Option<String>,

@@ -19,6 +19,7 @@ struct File {
     oci_runtime: Option<PathBuf>,
     cluster_domain: Option<String>,
     node_name: Option<String>,
+    node_ip: Option<IpAddr>,
     pod_cidr: Option<String>,
     service_cidr: Option<String>,
     etcd_servers: Option<Vec<String>>,
@@ -58,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) cluster_domain: String,
     /// This node's name.
     pub(crate) node_name: String,
+    /// This node's address; `None` for the one that the default route goes out from, whichever that is at the start.
+    pub(crate) node_ip: Option<IpAddr>,
     /// Addresses of pods.
     pub(crate) pod_cidr: Cidr,
     /// Addresses of Services.
@@ -194,6 +197,7 @@ impl Config {
             runtime,
             cluster_domain,
             node_name,
+            node_ip: args.node_ip.or(file.node_ip),
             pod_cidr,
             service_cidr,
             etcd,
@@ -279,6 +283,11 @@ impl Config {
                 Some(quoted(&self.cluster_domain)),
             ),
             ("This node's name.", "node-name", Some(quoted(&self.node_name))),
+            (
+                "This node's address; without it, the one that the default route goes out from.",
+                "node-ip",
+                self.node_ip.map(quoted),
+            ),
             ("Addresses of pods.", "pod-cidr", Some(quoted(self.pod_cidr))),
             (
                 "Addresses of Services; DNS listens on the tenth.",
@@ -378,6 +387,7 @@ mod tests {
             typed(|_| {}).unwrap(),
             typed(|a| {
                 a.no_node = true;
+                a.node_ip = Some(IpAddr::from([192, 0, 2, 7]));
                 a.log = Some("info,node=debug".into());
                 a.container_runtime_endpoint = Some("unix:///run/x.sock".into());
                 a.etcd.etcd_servers = Some(vec!["https://a:2379".into(), "https://b:2379".into()]);

@@ -12,7 +12,7 @@ use anyhow::Context;
 use apiserver::{ApiServer, User};
 use kube::Client;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use store_embedded::EmbeddedStore;
@@ -26,6 +26,10 @@ pub(crate) const DEFAULT_LOG: &str =
 
 /// As many as a kubelet takes by default.
 const MAX_PODS: u32 = 110;
+
+/// Processes and threads of a pod: more than most programs need, and few enough that one that forks without end harms
+/// nobody else.
+const POD_PIDS_MAX: u32 = 4096;
 
 type Outcome = (&'static str, anyhow::Result<()>);
 
@@ -227,8 +231,8 @@ fn start_node(
         let serve = runtime::serve(runtime_config(config)?, shutdown.clone());
         tasks.spawn(named("the container runtime", async move { Ok(serve.await?) }));
     }
-    let loopback = IpAddr::from([127, 0, 0, 1]);
-    let names = [config.node_name.clone(), loopback.to_string()];
+    let node_ip = config.node_ip.unwrap_or_else(own_address);
+    let names = [config.node_name.clone(), node_ip.to_string()];
     let certificate = authority.server(&format!("system:node:{}", config.node_name), &names)?;
     let node = node::Config {
         node_name: config.node_name.clone(),
@@ -236,19 +240,31 @@ fn start_node(
         root_dir: node_dir(config),
         log_dir: config.data_dir.join("logs"),
         runtime_endpoint: config.runtime_endpoint(),
-        node_ip: loopback,
+        node_ip,
         cluster_dns: vec![config.cluster_dns()],
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: "/etc/resolv.conf".into(),
-        listen: SocketAddr::new(loopback, 0),
+        listen: SocketAddr::new(node_ip, 0),
         tls: authority.server_tls(&certificate, true)?,
         max_pods: MAX_PODS,
         reserved: node::Reserved::default(),
         cgroup_root: "/steadfast".to_owned(),
+        pod_pids_max: POD_PIDS_MAX,
         version: version(),
     };
     tasks.spawn(named("the node agent", node::run(client, node, shutdown.clone())));
     Ok(())
+}
+
+/// The address that the default route goes out from; without one this machine is all there is.
+fn own_address() -> IpAddr {
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // Nothing is sent: this only asks the kernel for the way to an address that is nobody's (RFC 5737).
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        Ok::<_, std::io::Error>(socket.local_addr()?.ip())
+    };
+    ask().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// What `/version` and the Node say: the version of Kubernetes whose behaviour is served, and ours behind it.
