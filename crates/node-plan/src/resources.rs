@@ -66,14 +66,28 @@ fn amount(list: &List, name: &str, unit: i128) -> Option<i64> {
         .filter(|v| *v > 0)
 }
 
-/// The class of a pod.
+/// What a pod as a whole requests and is limited to, where it says so for cpu or memory.
+fn of_whole_pod(spec: &PodSpec) -> Option<&ResourceRequirements> {
+    let names = |list: &List| list.iter().flatten().any(|(name, _)| name == "cpu" || name == "memory");
+    spec.resources
+        .as_ref()
+        .filter(|r| names(&r.requests) || names(&r.limits))
+}
+
+/// The class of a pod: by what it says of itself as a whole, else by its containers.
 pub fn qos_class(spec: &PodSpec) -> Qos {
     let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let of_containers = all.map(|container| container.resources.as_ref());
+    let whole = of_whole_pod(spec);
+    let resources: Vec<_> = match whole {
+        Some(_) => vec![whole],
+        None => of_containers.collect(),
+    };
+    let none = ResourceRequirements::default();
     let mut best_effort = true;
     let mut guaranteed = true;
-    for container in all {
-        let none = ResourceRequirements::default();
-        let resources = container.resources.as_ref().unwrap_or(&none);
+    for resources in resources {
+        let resources = resources.unwrap_or(&none);
         for name in ["cpu", "memory"] {
             let request = amount(&resources.requests, name, NANOS_PER_MILLI);
             let limit = amount(&resources.limits, name, NANOS_PER_MILLI);
@@ -158,7 +172,25 @@ pub fn pod_resources(spec: &PodSpec) -> ContainerResources {
     if !all_memory {
         sum.memory_bytes = 0;
     }
+    if let Some(whole) = of_whole_pod(spec) {
+        overrule(&mut sum, whole);
+    }
     sum
+}
+
+/// What a pod says of itself as a whole counts in place of its containers' sums.
+fn overrule(sum: &mut ContainerResources, whole: &ResourceRequirements) {
+    let limit = amount(&whole.limits, "cpu", NANOS_PER_MILLI);
+    if let Some(milli) = amount(&whole.requests, "cpu", NANOS_PER_MILLI).or(limit) {
+        sum.cpu_shares = cpu_shares(milli);
+    }
+    if let Some(milli) = limit {
+        sum.cpu_quota = cpu_quota(milli);
+        sum.cpu_period = QUOTA_PERIOD_US;
+    }
+    if let Some(bytes) = amount(&whole.limits, "memory", NANOS) {
+        sum.memory_bytes = bytes;
+    }
 }
 
 /// The cgroup below which the runtime puts the pod's containers.
@@ -202,6 +234,34 @@ mod tests {
             cgroup_parent("/steadfast", Qos::BestEffort, "u"),
             "/steadfast/besteffort/podu"
         );
+    }
+
+    #[test]
+    fn a_pod_as_a_whole_overrules_its_containers() {
+        let list = |l: &[(&str, &str)]| Some(l.iter().map(|(k, v)| ((*k).into(), Quantity((*v).into()))).collect());
+        let mut spec = PodSpec {
+            containers: vec![Container::default()],
+            resources: Some(ResourceRequirements {
+                requests: list(&[("cpu", "500m")]),
+                limits: list(&[("cpu", "1"), ("memory", "64Mi")]),
+                ..ResourceRequirements::default()
+            }),
+            ..PodSpec::default()
+        };
+        assert_eq!(qos_class(&spec), Qos::Burstable);
+        let expected = ContainerResources {
+            cpu_shares: 512,
+            cpu_quota: 100_000,
+            cpu_period: 100_000,
+            memory_bytes: 64 << 20,
+            oom_score_adj: 0,
+        };
+        assert_eq!(pod_resources(&spec), expected);
+        spec.resources = Some(ResourceRequirements {
+            limits: list(&[("cpu", "1"), ("memory", "64Mi")]),
+            ..ResourceRequirements::default()
+        });
+        assert_eq!(qos_class(&spec), Qos::Guaranteed);
     }
 
     #[test]

@@ -115,8 +115,14 @@ fn conditions(
         .as_ref()
         .and_then(|s| s.conditions.clone())
         .unwrap_or_default();
+    let evicted = seen.memory.refused.iter().filter(|(reason, _)| reason == "Evicted");
+    let evicted = evicted.map(|(_, message)| {
+        let why = Some(("TerminationByKubelet", message.clone()));
+        ("DisruptionTarget", Verdict { holds: true, why })
+    });
     let mut all: Vec<PodCondition> = ours
         .into_iter()
+        .chain(evicted)
         .map(|(type_, verdict)| verdict.into_condition(type_, &old, seen, now))
         .collect();
     all.extend(

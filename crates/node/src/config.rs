@@ -39,6 +39,8 @@ pub struct Config {
     pub reserved: Reserved,
     /// The cgroup below which pods live, e.g. `/steadfast`.
     pub cgroup_root: String,
+    /// How many processes and threads a pod may have; 0: any number.
+    pub pod_pids_max: u32,
     /// The version the Node tells, e.g. `v1.36.1+steadfast`.
     pub version: String,
 }

@@ -1,6 +1,6 @@
 //! The steps of plans, carried out. Each job is a task of the pod's worker and ends with what the worker must remember.
 
-use crate::cgroup;
+use crate::cgroup::{self, Limits};
 use crate::container_config::{Parts, container_config};
 use crate::events::Severity;
 use crate::hooks;
@@ -150,6 +150,9 @@ pub(crate) async fn create_sandbox(ctx: Context, attempt: u32) -> Outcome {
     if let Err(error) = tokio::fs::create_dir_all(log_dir(node, &ctx.pod)).await {
         return failed(format!("cannot make the log directory: {error}"));
     }
+    if let Err(why) = make_cgroup(&ctx).await {
+        return failed(why);
+    }
     let handler = match runtime_handler(&ctx).await {
         Ok(handler) => handler,
         Err(why) => return failed(why),
@@ -158,6 +161,21 @@ pub(crate) async fn create_sandbox(ctx: Context, attempt: u32) -> Outcome {
         Ok(_) => Outcome::SandboxMade,
         Err(status) => failed(images::message(&status)),
     }
+}
+
+/// Makes the pod's cgroup with its limits.
+async fn make_cgroup(ctx: &Context) -> Result<(), String> {
+    let spec = ctx.pod.spec.clone().unwrap_or_default();
+    let config = &ctx.node.config;
+    let uid = ctx.pod.metadata.uid.as_deref().unwrap_or_default();
+    let parent = node_plan::cgroup_parent(&config.cgroup_root, node_plan::qos_class(&spec), uid);
+    let limits = Limits {
+        resources: node_plan::pod_resources(&spec),
+        pids_max: config.pod_pids_max,
+    };
+    let made = tokio::task::spawn_blocking(move || cgroup::make_pod(&parent, &limits)).await;
+    let made = made.map_err(|error| error.to_string())?;
+    made.map_err(|error| format!("cannot make the pod's cgroup: {error}"))
 }
 
 /// Never two live containers of one pod identity: another pod of this name of which anything is left.

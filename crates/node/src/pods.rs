@@ -3,7 +3,7 @@
 use crate::run::Node;
 use crate::runtime::FoundPod;
 use crate::volumes::{self, claims::claim_name};
-use crate::worker::{Latest, Worker};
+use crate::worker::{Eviction, Latest, Worker};
 use api::k8s::api::core::v1::{ObjectReference, Pod, PodSpec};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use futures::StreamExt;
@@ -53,6 +53,19 @@ impl Registry {
     /// Something happened that may concern all.
     pub(crate) fn wake_all(&self) {
         self.with(|entries| entries.values().for_each(|entry| entry.wake.notify_one()));
+    }
+
+    /// A pod must leave the node.
+    pub(crate) fn evict(&self, uid: &str, message: String) {
+        self.with(|entries| {
+            if let Some(entry) = entries.get(uid) {
+                entry.pod.send_if_modified(|latest| {
+                    let is_new = latest.evicted.is_none();
+                    latest.evicted.get_or_insert(Eviction { message });
+                    is_new
+                });
+            }
+        });
     }
 
     /// All pods, in the order of their names.
@@ -153,9 +166,9 @@ impl Pods {
         let id = uid(&pod);
         let known = self.registry.with(|entries| {
             let Some(entry) = entries.get(&id) else { return false };
-            entry.pod.send_replace(Latest {
-                pod: pod.clone(),
-                removed,
+            entry.pod.send_modify(|latest| {
+                latest.pod = pod.clone();
+                latest.removed = removed;
             });
             true
         });
@@ -183,7 +196,11 @@ impl Pods {
 
     fn start(&mut self, pod: Arc<Pod>, removed: bool) {
         let id = uid(&pod);
-        let (sender, latest) = watch::channel(Latest { pod, removed });
+        let (sender, latest) = watch::channel(Latest {
+            pod,
+            removed,
+            evicted: None,
+        });
         let wake = Arc::new(Notify::new());
         self.registry.with(|entries| {
             entries.insert(

@@ -227,29 +227,33 @@ async fn conditions(node: &Node, old: Option<&NodeStatus>) -> Vec<NodeCondition>
         None => ("True", "KubeletReady", "kubelet is posting ready status".to_owned()),
         Some(why) => ("False", "KubeletNotReady", why),
     };
-    let fine = |what: &str| format!("kubelet has {what}");
+    let now = Timestamp::now();
+    let felt = node.pressure.lately(now);
+    let either = |type_, is_felt, bad: (_, &str), good: (_, &str)| {
+        let (status, (reason, what)) = if is_felt { ("True", bad) } else { ("False", good) };
+        (type_, status, reason, format!("kubelet has {what}"))
+    };
     let all = [
-        (
+        either(
             "MemoryPressure",
-            "False",
-            "KubeletHasSufficientMemory",
-            fine("sufficient memory available"),
+            felt.memory,
+            ("KubeletHasInsufficientMemory", "insufficient memory available"),
+            ("KubeletHasSufficientMemory", "sufficient memory available"),
         ),
-        (
+        either(
             "DiskPressure",
-            "False",
-            "KubeletHasNoDiskPressure",
-            fine("no disk pressure"),
+            felt.disk,
+            ("KubeletHasDiskPressure", "disk pressure"),
+            ("KubeletHasNoDiskPressure", "no disk pressure"),
         ),
-        (
+        either(
             "PIDPressure",
-            "False",
-            "KubeletHasSufficientPID",
-            fine("sufficient PID available"),
+            felt.pids,
+            ("KubeletHasInsufficientPID", "insufficient PID available"),
+            ("KubeletHasSufficientPID", "sufficient PID available"),
         ),
         ("Ready", ready, reason, message),
     ];
-    let now = Timestamp::now();
     let seconds = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
     let old = old.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     all.into_iter()

@@ -2,10 +2,12 @@
 
 use crate::config::Config;
 use crate::events::Recorder;
+use crate::eviction::{self, Felt};
 use crate::facts::Machine;
 use crate::objects::Objects;
 use crate::pods::{self, Registry};
 use crate::runtime::{Runtime, timed};
+use crate::stats::Rates;
 use crate::{lease, log_rotation, pleg, reclaim, registration, server};
 use anyhow::Context;
 use api::k8s::api::core::v1::Service;
@@ -54,6 +56,10 @@ pub(crate) struct Node {
     pub(crate) kubelet_port: u16,
     /// Bounds the image pulls.
     pub(crate) pulls: Semaphore,
+    /// What the machine has run out of, of late.
+    pub(crate) pressure: Felt,
+    /// The last samples of CPU time.
+    pub(crate) rates: Rates,
 }
 
 /// Runs the node agent until `shutdown`; containers go on.
@@ -94,6 +100,8 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
         labels: registration::labels(&config.node_name, &config.node_labels),
         objects: Objects::new(client.clone()),
         pulls: Semaphore::new(PULLS_MAX),
+        pressure: Felt::default(),
+        rates: Rates::default(),
         runtime_version: format!("{runtime_name}://{version}"),
         runtime_name,
         runtime,
@@ -113,6 +121,7 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
     parts.spawn(lease::run(node.clone(), node_uid, stop.clone()));
     parts.spawn(registration::run(node.clone(), object, stop.clone()));
     parts.spawn(log_rotation::run(node.clone(), stop.clone()));
+    parts.spawn(eviction::run(node.clone(), registry.clone(), stop.clone()));
     parts.spawn(reclaim::run(node.clone(), registry.clone(), stop.clone()));
     if tokio::time::timeout(SERVICES_TIMEOUT, node.services.wait_until_ready())
         .await

@@ -6,6 +6,7 @@ use crate::port_forward;
 use crate::run::Node;
 use crate::runtime::{CONTAINER_NAME, Record};
 use crate::sandbox_config::log_dir;
+use crate::stats::{self, Depth};
 use crate::streaming::{self, Kind};
 use api::k8s::api::core::v1::{ContainerStatus, Pod};
 use axum::body::Body;
@@ -92,7 +93,14 @@ fn router(kubelet: Kubelet) -> Router {
     let attach = async |state, path, query, request| join(Kind::Attach, state, path, query, request).await;
     Router::new()
         .route("/healthz", get(async || "ok"))
+        .route("/healthz/ping", get(async || "ok"))
         .route("/pods", get(pods))
+        .route("/runningpods/", get(running_pods))
+        .route("/configz", get(configz))
+        .route("/stats/summary", get(stats_summary).post(stats_summary))
+        .route("/metrics", get(metrics))
+        .route("/metrics/resource", get(metrics_resource))
+        .route("/metrics/cadvisor", get(metrics_cadvisor))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs))
         .route("/exec/{namespace}/{pod}/{container}", get(exec).post(exec))
         .route("/attach/{namespace}/{pod}/{container}", get(attach).post(attach))
@@ -126,6 +134,75 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, app: Router) {
 async fn pods(State(kubelet): State<Kubelet>) -> Response {
     let items: Vec<Pod> = kubelet.registry.pods().into_iter().map(|pod| (*pod).clone()).collect();
     Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})).into_response()
+}
+
+/// Pods that have running containers, in what the runtime knows of them.
+async fn running_pods(State(kubelet): State<Kubelet>) -> Answer {
+    let seen = look(&kubelet, Depth::Shallow).await?;
+    let running = seen.pods.iter().filter(|p| !p.containers.is_empty());
+    let items: Vec<_> = running
+        .map(|p| {
+            let meta = &p.pod.metadata;
+            let containers: Vec<_> = p
+                .containers
+                .iter()
+                .map(|c| json!({"name": c.name, "image": c.image}))
+                .collect();
+            json!({
+                "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+                "spec": {"containers": containers},
+                "status": {},
+            })
+        })
+        .collect();
+    Ok(Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})).into_response())
+}
+
+async fn configz(State(kubelet): State<Kubelet>) -> Response {
+    let config = &kubelet.node.config;
+    Json(json!({"kubeletconfig": {
+        "cgroupRoot": config.cgroup_root,
+        "clusterDNS": config.cluster_dns,
+        "clusterDomain": config.cluster_domain,
+        "containerRuntimeEndpoint": config.runtime_endpoint,
+        "maxPods": config.max_pods,
+        "podLogsDir": config.log_dir,
+        "podPidsLimit": if config.pod_pids_max > 0 { i64::from(config.pod_pids_max) } else { -1 },
+        "resolvConf": config.resolv_conf,
+    }}))
+    .into_response()
+}
+
+async fn look(kubelet: &Kubelet, depth: Depth) -> Result<stats::Snapshot, Refusal> {
+    let seen = stats::look(&kubelet.node, &kubelet.registry, depth).await;
+    seen.map_err(|status| refuse(500, crate::images::message(&status)))
+}
+
+async fn stats_summary(State(kubelet): State<Kubelet>) -> Answer {
+    let seen = look(&kubelet, Depth::All).await?;
+    Ok(Json(stats::summary(&kubelet.node, &seen)).into_response())
+}
+
+fn prometheus(text: String) -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
+}
+
+async fn metrics(State(kubelet): State<Kubelet>) -> Answer {
+    let seen = look(&kubelet, Depth::Shallow).await?;
+    Ok(prometheus(stats::kubelet(&kubelet.node, &seen)))
+}
+
+async fn metrics_resource(State(kubelet): State<Kubelet>) -> Answer {
+    Ok(prometheus(stats::resource(&look(&kubelet, Depth::Shallow).await?)))
+}
+
+async fn metrics_cadvisor(State(kubelet): State<Kubelet>) -> Answer {
+    let seen = look(&kubelet, Depth::Shallow).await?;
+    Ok(prometheus(stats::cadvisor(&kubelet.node, &seen)))
 }
 
 fn refuse(code: u16, message: impl Into<String>) -> Refusal {

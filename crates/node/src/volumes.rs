@@ -10,6 +10,7 @@ pub(crate) mod mounts;
 pub(crate) mod ownership;
 pub(crate) mod sub_path;
 pub(crate) mod tree;
+pub(crate) mod usage;
 
 use crate::objects::Objects;
 use api::k8s::api::core::v1::{Pod, Volume};
@@ -126,8 +127,7 @@ fn set_up(pod_dir: &Path, pod: &Pod, volume: &Volume, sources: &Sources) -> Resu
         let path = PathBuf::from(&source.path);
         return host_path::ensure(&path, source.type_.as_deref().unwrap_or_default()).map(|()| path);
     }
-    let plugin = plugin(volume).ok_or("volumes of this type are not supported by this node")?;
-    let dir = pod_dir.join("volumes").join(plugin).join(&volume.name);
+    let dir = own_place(pod_dir, volume).ok_or("volumes of this type are not supported by this node")?;
     let io = |what: &str| {
         let (what, shown) = (what.to_owned(), dir.display().to_string());
         move |error: std::io::Error| format!("cannot {what} {shown}: {error}")
@@ -162,6 +162,11 @@ fn set_up(pod_dir: &Path, pod: &Pod, volume: &Volume, sources: &Sources) -> Resu
     }
     atomic::write(&dir, &files, fs_group(pod).map(|(gid, _)| gid)).map_err(io("write"))?;
     Ok(dir)
+}
+
+/// Where a volume is that is made for the pod alone.
+pub(crate) fn own_place(pod_dir: &Path, volume: &Volume) -> Option<PathBuf> {
+    Some(pod_dir.join("volumes").join(plugin(volume)?).join(&volume.name))
 }
 
 /// The directory name of a volume type, as kubelets have it.

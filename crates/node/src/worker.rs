@@ -38,6 +38,15 @@ pub(crate) struct Latest {
     pub(crate) pod: Arc<Pod>,
     /// Whether it is gone.
     pub(crate) removed: bool,
+    /// Why the node cannot keep it, if it cannot.
+    pub(crate) evicted: Option<Eviction>,
+}
+
+/// Why a pod must leave the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Eviction {
+    /// For people.
+    pub(crate) message: String,
 }
 
 /// A pod's worker.
@@ -79,7 +88,7 @@ struct Task {
 impl Worker {
     /// A worker for a pod that has just been seen.
     pub(crate) fn new(node: Arc<Node>, latest: watch::Receiver<Latest>, wake: Arc<Notify>) -> Self {
-        let Latest { pod, removed } = latest.borrow().clone();
+        let Latest { pod, removed, .. } = latest.borrow().clone();
         let (news_in, news) = mpsc::channel(NEWS);
         let references = References::new(&node, &pod);
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
@@ -156,6 +165,7 @@ impl Worker {
     fn take_latest(&mut self) {
         let latest = self.latest.borrow_and_update().clone();
         self.removed = latest.removed;
+        self.take_eviction(latest.evicted);
         let mut newest = latest.pod;
         if let Some(own) = self.publisher.latest().filter(|own| is_newer(own, &newest)) {
             newest = Arc::new(own);

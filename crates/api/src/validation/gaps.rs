@@ -66,7 +66,6 @@ const fn gap_why(part: Part, path: &'static str, why: &'static str) -> Gap {
 
 const NO_BALANCER: &str = "addresses of load balancers are given by others";
 
-const NO_SECCOMP: &str = "the built-in runtime applies no seccomp profile yet";
 const NO_LABELS: &str = "the built-in runtime gives processes no SELinux labels yet";
 
 /// All gaps.
@@ -105,11 +104,6 @@ const GAPS: &[Gap] = &[
         why: "no token of the \
         account is mounted yet",
     },
-    gap_why(
-        Part::PodSpec,
-        "resources",
-        "the scheduler counts it, but the node limits containers only",
-    ),
     gap(Part::PodSpec, "resourceClaims"),
     gap_why(
         Part::PodSpec,
@@ -121,12 +115,6 @@ const GAPS: &[Gap] = &[
     gap(Part::PodSpec, "securityContext.seLinuxChangePolicy"),
     gap(Part::PodSpec, "securityContext.windowsOptions"),
     gap_why(Part::PodSpec, "securityContext.seLinuxOptions", NO_LABELS),
-    Gap {
-        part: Part::PodSpec,
-        path: "securityContext.seccompProfile.type",
-        but: But::Value(&["Unconfined"]),
-        why: NO_SECCOMP,
-    },
     Gap {
         part: Part::PodSpec,
         path: "volumes[]",
@@ -154,20 +142,9 @@ const GAPS: &[Gap] = &[
     gap(Part::Container, "lifecycle.preStop.tcpSocket"),
     gap(Part::Container, "resizePolicy"),
     gap(Part::Container, "resources.claims"),
-    gap_why(
-        Part::Container,
-        "resources.limits.ephemeral-storage",
-        "the use of disk is not limited yet",
-    ),
     gap(Part::Container, "securityContext.appArmorProfile"),
     gap(Part::Container, "securityContext.windowsOptions"),
     gap_why(Part::Container, "securityContext.seLinuxOptions", NO_LABELS),
-    Gap {
-        part: Part::Container,
-        path: "securityContext.seccompProfile.type",
-        but: But::Value(&["Unconfined"]),
-        why: NO_SECCOMP,
-    },
     gap_why(
         Part::Container,
         "volumeDevices",
@@ -413,7 +390,7 @@ mod tests {
         let set = json!({"spec": {
             "template": {"spec": {
                 "hostUsers": false, "serviceAccountName": "default", "schedulerName": "default-scheduler",
-                "containers": [{"resources": {"limits": {"cpu": "1", "ephemeral-storage": "1Gi"}}}],
+                "containers": [{"resources": {"limits": {"cpu": "1"}, "claims": [{"name": "gpu"}]}}],
                 "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}],
             }},
             "volumeClaimTemplates": [{"spec": {"volumeMode": "Block"}}],
@@ -423,7 +400,7 @@ mod tests {
             [
                 "spec.template.spec.hostUsers: no part of Steadfast acts on it yet",
                 "spec.template.spec.volumes[1].nfs: the node cannot mount volumes of this type yet",
-                "spec.template.spec.containers[0].resources.limits.ephemeral-storage: the use of disk is not limited yet",
+                "spec.template.spec.containers[0].resources.claims: no part of Steadfast acts on it yet",
                 "spec.volumeClaimTemplates[0].spec.volumeMode: no block volume is made, nor passed to containers",
             ]
         );

@@ -1,6 +1,6 @@
 //! What the worker remembers of ended jobs, verdicts and changes.
 
-use super::Worker;
+use super::{Eviction, Worker};
 use crate::events::Severity;
 use crate::jobs::{Outcome, StartError};
 use crate::prober::News;
@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Between two tries of a start that a person has to set right.
 const CONFIG_DELAY: Delay = Delay { first_s: 10, max_s: 10 };
+/// The reason of an evicted pod's status.
+const EVICTED: &str = "Evicted";
 /// Between two tries to make a container.
 const CREATE_DELAY: Delay = Delay { first_s: 2, max_s: 60 };
 
@@ -163,6 +165,16 @@ impl Worker {
             .filter(|f| f.reason == "CreateContainerConfigError")
         {
             failed.failure.retry_at = now;
+        }
+    }
+
+    /// An evicted pod has failed, whatever its containers do.
+    pub(super) fn take_eviction(&mut self, evicted: Option<Eviction>) {
+        if let (Some(Eviction { message }), None) = (evicted, &self.memory.refused) {
+            self.node
+                .recorder
+                .pod(&self.pod, None, Severity::Warning, EVICTED, message.clone());
+            self.memory.refused = Some((EVICTED.to_owned(), message));
         }
     }
 

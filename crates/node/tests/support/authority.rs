@@ -110,6 +110,7 @@ impl Authority {
             tls: Arc::new(self.server(ip)?),
             max_pods: 110,
             reserved: node::Reserved::default(),
+            pod_pids_max: 0,
             cgroup_root: format!("/steadfast-test-{}", std::process::id()),
             version: "v1.36.1+steadfast".into(),
         })
