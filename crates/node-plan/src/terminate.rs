@@ -177,7 +177,9 @@ fn containers_removed(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) -> b
 
 /// Whether the runtime knows nothing of the pod any more.
 fn sandbox_removed(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) -> bool {
-    let Some(sandbox) = seen.sandboxes.first() else { return true };
+    let Some(sandbox) = seen.sandboxes.first() else {
+        return true;
+    };
     plan.because("", "its sandbox is removed from the runtime");
     match seen.memory.sandbox_failure.as_ref().filter(|f| f.retry_at > now) {
         Some(failure) => plan.wake_at(failure.retry_at, now),
