@@ -362,7 +362,7 @@ pub(crate) fn wants_aggregated(headers: &HeaderMap) -> bool {
 
 /// Whether the client takes JSON at all.
 pub(crate) fn check_accept(headers: &HeaderMap, query: &Query) -> Outcome<()> {
-    negotiate::form(headers, query).map(|_| ())
+    negotiate::form(headers, query, false).map(|_| ())
 }
 
 #[cfg(test)]

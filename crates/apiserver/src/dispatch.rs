@@ -11,6 +11,7 @@ use crate::negotiate::{self, Form};
 use crate::openapi;
 use crate::options::WriteOptions;
 use crate::path::{self, Path, ResourcePath};
+use crate::protobuf;
 use crate::query::Query;
 use crate::respond;
 use crate::reviews;
@@ -72,9 +73,8 @@ impl Predicate for LargeAndWhole {
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response<Body> {
-    status::response(&internal(
-        "This request caused apiserver to panic. Look in the logs for details.",
-    ))
+    let status = internal("This request caused apiserver to panic. Look in the logs for details.");
+    status::response(&status, false)
 }
 
 async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response<Body> {
@@ -82,9 +82,10 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
     let audit_id = request.headers().get(AUDIT_ID).cloned();
     let (verb, resource) = label(&request);
     let target = format!("{} {}", request.method(), request.uri());
+    let in_protobuf = resource_has_protobuf(&request) && negotiate::errors_in_protobuf(request.headers());
     let mut response = match route(&server, request).await {
         Ok(response) => response,
-        Err(status) => status::response(&status),
+        Err(status) => status::response(&status, in_protobuf),
     };
     let (code, took) = (response.status().as_u16(), started.elapsed());
     tracing::debug!(code, took_us = took.as_micros(), "{target}");
@@ -96,6 +97,14 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     }
     response
+}
+
+/// Whether what a request is about has a protobuf form.
+fn resource_has_protobuf(request: &Request) -> bool {
+    match path::parse(request.uri().path()) {
+        Path::Resource(path) => kinds::by_resource(&path.group, &path.version, &path.resource).is_some(),
+        Path::Document(_) => false,
+    }
 }
 
 /// How a request is counted.
@@ -337,7 +346,7 @@ async fn resource(
         if verb != "create" || !path.name.is_empty() {
             return Err(method_not_allowed());
         }
-        let form = negotiate::form(&headers, &query)?;
+        let form = negotiate::form(&headers, &query, true)?;
         let call = Call::new(pods(), names, user, query, headers, form, write);
         return reviews::answer(server, review, &call, body::read(request.into_body()).await?).await;
     }
@@ -354,7 +363,7 @@ async fn resource(
     let form = if streams {
         Form::JSON
     } else {
-        negotiate::form(&headers, &query)?
+        negotiate::form(&headers, &query, protobuf::knows(kind))?
     };
     let mut call = Call::new(kind, names, user, query, headers, form, write);
     if is_bindings {

@@ -1,14 +1,16 @@
-//! What form an answer takes: JSON or YAML; the objects themselves, a `Table`, or only their metadata.
+//! What form an answer takes: JSON, YAML or protobuf; the objects themselves, a `Table`, or only their metadata.
 
+use crate::protobuf;
 use crate::query::Query;
 use crate::status::{Outcome, not_acceptable};
 use http::{HeaderMap, header};
 
-/// The text format of an answer.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// How much of an object a table row carries.
@@ -50,8 +52,8 @@ impl Form {
     }
 }
 
-/// Agrees on a form with the client.
-pub(crate) fn form(headers: &HeaderMap, query: &Query) -> Outcome<Form> {
+/// Agrees on a form with the client; `has_protobuf` is whether what is asked for has that form.
+pub(crate) fn form(headers: &HeaderMap, query: &Query, has_protobuf: bool) -> Outcome<Form> {
     let accept = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -65,21 +67,41 @@ pub(crate) fn form(headers: &HeaderMap, query: &Query) -> Outcome<Form> {
     let (format, view) = if accept.trim().is_empty() {
         (Format::Json, View::Whole)
     } else {
-        accept
-            .split(',')
-            .find_map(|clause| clause_form(clause, include))
+        let mut clauses: Vec<&str> = accept.split(',').collect();
+        clauses.sort_by_key(|clause| preference(clause));
+        clauses
+            .into_iter()
+            .find_map(|clause| clause_form(clause, include, has_protobuf))
             .ok_or_else(not_acceptable)?
     };
     let pretty = format == Format::Json && view == View::Whole && wants_pretty(headers, query);
     Ok(Form { format, view, pretty })
 }
 
+/// Where a clause of `Accept` stands among the others: by its weight, then what names a type before what does not.
+fn preference(clause: &str) -> (u32, usize) {
+    let weight = clause.split(';').find_map(|part| part.trim().strip_prefix("q="));
+    let weight = weight
+        .and_then(|weight| weight.trim().parse::<f64>().ok())
+        .unwrap_or(1.0);
+    let thousandths = (weight.clamp(0.0, 1.0) * 1000.0).round();
+    // A weight has three digits at most.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 1000"
+    )]
+    let thousandths = thousandths as u32;
+    (1000 - thousandths, clause.matches('*').count())
+}
+
 /// The form that one clause of `Accept` asks for, if we have it.
-fn clause_form(clause: &str, include: Include) -> Option<(Format, View)> {
+fn clause_form(clause: &str, include: Include, has_protobuf: bool) -> Option<(Format, View)> {
     let mut parts = clause.split(';').map(str::trim);
     let format = match parts.next()? {
         "application/json" | "application/*" | "*/*" => Format::Json,
         "application/yaml" => Format::Yaml,
+        protobuf::MEDIA_TYPE => Format::Protobuf,
         _ => return None,
     };
     let parameters: Vec<(&str, &str)> = parts.filter_map(|parameter| parameter.split_once('=')).collect();
@@ -87,7 +109,7 @@ fn clause_form(clause: &str, include: Include) -> Option<(Format, View)> {
     let view = match parameter("as") {
         None => View::Whole,
         Some(_) if parameter("g").is_some_and(|group| group != "meta.k8s.io") => return None,
-        Some("Table") => View::Table(include),
+        Some("Table") if format != Format::Protobuf => View::Table(include),
         Some("PartialObjectMetadata" | "PartialObjectMetadataList") => View::Metadata,
         Some(_) => return None,
     };
@@ -95,7 +117,16 @@ fn clause_form(clause: &str, include: Include) -> Option<(Format, View)> {
     if view != View::Whole && parameter("v").is_some_and(|version| version != "v1") {
         return None;
     }
+    // Metadata alone has this form whatever it is of.
+    if format == Format::Protobuf && !has_protobuf && view != View::Metadata {
+        return None;
+    }
     Some((format, view))
+}
+
+/// Whether errors are to be told in protobuf.
+pub(crate) fn errors_in_protobuf(headers: &HeaderMap) -> bool {
+    form(headers, &Query::default(), true).is_ok_and(|form| form.format == Format::Protobuf)
 }
 
 fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
@@ -118,7 +149,7 @@ mod tests {
     fn agreed(accept: &'static str) -> Result<(Format, View), u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        form(&headers, &Query::default())
+        form(&headers, &Query::default(), true)
             .map(|form| (form.format, form.view))
             .map_err(|status| status.code)
     }
@@ -132,6 +163,16 @@ mod tests {
         );
         assert_eq!(
             agreed("application/vnd.kubernetes.protobuf, application/json"),
+            Ok((Format::Protobuf, View::Whole))
+        );
+        assert_eq!(
+            agreed(
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io"
+            ),
+            Ok(table)
+        );
+        assert_eq!(
+            agreed("application/yaml;q=0.5, */*;q=0.8, application/json;q=0.9"),
             Ok((Format::Json, View::Whole))
         );
         assert_eq!(agreed("application/yaml"), Ok((Format::Yaml, View::Whole)));
@@ -139,6 +180,6 @@ mod tests {
         assert_eq!(agreed("application/cbor"), Err(406));
         let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,\
                         application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        assert_eq!(agreed(metadata), Ok((Format::Json, View::Metadata)));
+        assert_eq!(agreed(metadata), Ok((Format::Protobuf, View::Metadata)));
     }
 }

@@ -1,4 +1,4 @@
-//! Request bodies in the protobuf form that Go clients send by default, as the JSON that everything else works on.
+//! The protobuf form of objects, which Go clients speak by default, from and to the JSON that everything else works on.
 //!
 //! A body is four bytes of magic and an envelope that names the type and holds the object:
 //!
@@ -6,21 +6,25 @@
 //! "k8s\0" Unknown { 1: TypeMeta { 1: apiVersion, 2: kind }, 2: raw }
 //! ```
 //!
-//! Answers are always JSON, which all clients take.
+//! Kinds of custom resources have no such form.
 
+mod encode;
 mod fields;
 mod wire;
 
-use api::kinds;
+use api::kinds::{self, Kind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fields::{Field, Form};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use wire::{Reader, Wire};
+use wire::{Reader, Wire, Writer};
 
 /// The media type of such bodies.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
+/// The media type of a watch: frames of a length (four bytes, the largest first) and an event.
+pub(crate) const WATCH_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 const MAGIC: &[u8] = b"k8s\0";
 
@@ -76,11 +80,67 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, Error> {
     Ok(Value::Object(object))
 }
 
+/// Encodes an object that has `kind` and `apiVersion`; `None` if its kind has no protobuf form.
+pub(crate) fn encode(object: &Value) -> Option<Vec<u8>> {
+    let (api_version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
+    let fields = object.as_object()?;
+    let mut raw = Writer::default();
+    match kind.strip_suffix("List").filter(|_| object["items"].is_array()) {
+        Some(item) => {
+            let message = message_name(api_version, item)?;
+            list(&message, &object["metadata"], fields["items"].as_array()?, &mut raw);
+        }
+        None => encode::message(&message_name(api_version, kind)?, fields, &mut raw),
+    }
+    Some(envelope(api_version, kind, &raw.into_bytes()))
+}
+
+/// The message of a list: its metadata and its items, which have no envelopes.
+fn list(message: &str, metadata: &Value, items: &[Value], out: &mut Writer) {
+    let nothing = Map::new();
+    out.inner(1, |inner| {
+        encode::message("meta.v1.ListMeta", metadata.as_object().unwrap_or(&nothing), inner);
+    });
+    for item in items {
+        out.inner(2, |inner| {
+            encode::message(message, item.as_object().unwrap_or(&nothing), inner)
+        });
+    }
+}
+
+fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.inner(1, |type_meta| {
+        type_meta.bytes(1, api_version.as_bytes());
+        type_meta.bytes(2, kind.as_bytes());
+    });
+    out.bytes(2, raw);
+    out.bytes(3, b"");
+    out.bytes(4, b"");
+    [MAGIC, &out.into_bytes()].concat()
+}
+
+/// The frame of a watch event.
+pub(crate) fn frame(event_type: &str, object: &Value) -> Option<Vec<u8>> {
+    let object = encode(object)?;
+    let mut event = Writer::default();
+    event.bytes(1, event_type.as_bytes());
+    event.inner(2, |extension| extension.bytes(1, &object));
+    let event = event.into_bytes();
+    let length = u32::try_from(event.len()).ok()?;
+    Some([&length.to_be_bytes()[..], &event].concat())
+}
+
+/// Whether objects of a kind have a protobuf form.
+pub(crate) fn knows(kind: &Kind) -> bool {
+    kind.custom.is_none() && fields::of(of_schema(kind.schema)).is_some()
+}
+
 /// The message of a kind. What is no resource of its own is known by its name.
 fn message_name(api_version: &str, kind: &str) -> Option<String> {
     let schema = match kind {
         // Every group has its own name for these.
-        "DeleteOptions" => "meta.v1.DeleteOptions".to_owned(),
+        "DeleteOptions" | "Status" | "PartialObjectMetadata" => format!("meta.v1.{kind}"),
         "Binding" => "core.v1.Binding".to_owned(),
         "Eviction" => "policy.v1.Eviction".to_owned(),
         "Scale" => "autoscaling.v1.Scale".to_owned(),
@@ -233,9 +293,34 @@ fn single(shape: &str, number: u32, wire: &Wire<'_>, depth: usize) -> Result<Val
             }
         }
         "intorstring" => int_or_string(wire.bytes(number)?)?,
+        "schema-or-array" | "schema-or-bool" | "schema-or-strings" => schema_or(shape, wire.bytes(number)?, depth + 1)?,
         "time" => time(wire.bytes(number)?, "%Y-%m-%dT%H:%M:%SZ")?,
         "microtime" => time(wire.bytes(number)?, "%Y-%m-%dT%H:%M:%S.%6fZ")?,
         _ => Value::Null,
+    })
+}
+
+/// A schema of a custom resource, or something simpler in its place.
+fn schema_or(shape: &str, bytes: &[u8], depth: usize) -> Result<Value, Error> {
+    let schema = |wire: &Wire<'_>, number| {
+        let fields = message_object("apiextensions.v1.JSONSchemaProps", wire.bytes(number)?, depth)?;
+        Ok::<Value, Error>(Value::Object(fields))
+    };
+    let (mut whole, mut items, mut allows) = (None, Vec::new(), false);
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.next()? {
+        match (shape, number) {
+            ("schema-or-bool", 1) => allows = wire.integer(number)? != 0,
+            ("schema-or-bool", 2) | (_, 1) => whole = Some(schema(&wire, number)?),
+            ("schema-or-array", 2) => items.push(schema(&wire, number)?),
+            ("schema-or-strings", 2) => items.push(json!(wire.text(number)?)),
+            _ => {}
+        }
+    }
+    Ok(match whole {
+        Some(schema) => schema,
+        None if shape == "schema-or-bool" => json!(allows),
+        None => json!(items),
     })
 }
 
@@ -273,110 +358,4 @@ fn time(bytes: &[u8], format: &str) -> Result<Value, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A field of wire type 2.
-    fn bytes(number: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
-        let content = content.as_ref();
-        let length = u8::try_from(content.len()).unwrap();
-        assert!(length < 128, "one byte of length is enough for tests");
-        [&[number << 3 | 2, length], content].concat()
-    }
-
-    fn number(field: u8, value: u8) -> Vec<u8> {
-        vec![field << 3, value]
-    }
-
-    fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-        let type_meta = [bytes(1, api_version), bytes(2, kind)].concat();
-        [
-            MAGIC.to_vec(),
-            bytes(1, type_meta),
-            bytes(2, raw),
-            bytes(3, ""),
-            bytes(4, ""),
-        ]
-        .concat()
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_break_the_server(raw in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
-            drop(decode(&raw));
-            drop(decode(&[MAGIC, &raw].concat()));
-            for (api_version, kind) in [("v1", "Pod"), ("apps/v1", "StatefulSet"), ("v1", "DeleteOptions")] {
-                if let Ok(object) = decode(&body(api_version, kind, &raw)) {
-                    assert_eq!(object["kind"], kind);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn metadata_maps_and_empty_texts() {
-        let label = [bytes(1, "a"), bytes(2, "b")].concat();
-        // What Go sends: also the empty texts and the zero time.
-        let metadata = [
-            bytes(1, "cm"),
-            bytes(2, ""),
-            bytes(3, ""),
-            number(7, 0),
-            bytes(8, ""),
-            bytes(11, label),
-        ]
-        .concat();
-        let data = [bytes(1, "k"), bytes(2, "")].concat();
-        let binary = [bytes(1, "b"), bytes(2, [1, 2, 3])].concat();
-        let raw = [bytes(1, metadata), bytes(2, data), bytes(3, binary)].concat();
-        let expected = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": ""}, "binaryData": {"b": "AQID"},
-            "metadata": {"name": "cm", "labels": {"a": "b"}}});
-        assert_eq!(decode(&body("v1", "ConfigMap", &raw)), Ok(expected));
-    }
-
-    #[test]
-    fn inlined_messages_quantities_and_ports() {
-        let secret = bytes(1, "s");
-        let volume = [bytes(1, "v"), bytes(2, bytes(6, secret))].concat();
-        let limit = [bytes(1, "cpu"), bytes(2, bytes(1, "100m"))].concat();
-        let resources = bytes(1, limit);
-        let get = [bytes(1, "/"), bytes(2, [number(1, 1), bytes(3, "web")].concat())].concat();
-        let probe = bytes(1, bytes(2, get));
-        let container = [bytes(1, "c"), bytes(8, resources), bytes(11, probe)].concat();
-        let spec = [bytes(1, volume), bytes(2, container), number(4, 0)].concat();
-        let pod = decode(&body("v1", "Pod", &bytes(2, spec))).unwrap();
-        let expected = json!({
-            "volumes": [{"name": "v", "secret": {"secretName": "s"}}],
-            "containers": [{"name": "c", "resources": {"limits": {"cpu": "100m"}},
-                "readinessProbe": {"httpGet": {"path": "/", "port": "web"}}}],
-            // A pointer: zero is not the same as absent.
-            "terminationGracePeriodSeconds": 0,
-        });
-        assert_eq!(pod["spec"], expected);
-    }
-
-    #[test]
-    fn every_message_that_the_table_refers_to_is_in_it() {
-        for schema in kinds::kinds().iter().map(|kind| kind.schema) {
-            let message = of_schema(schema);
-            assert!(fields::of(message).is_some(), "{message}");
-        }
-        for (message, field) in fields::all() {
-            let refers = field.shape.strip_prefix('@');
-            assert!(refers.is_none_or(|to| fields::of(to).is_some()), "{message}: {field:?}");
-        }
-    }
-
-    #[test]
-    fn broken_bodies_are_errors() {
-        assert_eq!(decode(b"{}"), Err(Error::Magic));
-        let cut = &body("v1", "ConfigMap", &bytes(1, bytes(1, "cm")))[..20];
-        assert_eq!(decode(cut), Err(Error::End));
-        let unknown = Error::Kind {
-            api_version: "v1".to_owned(),
-            kind: "Nothing".to_owned(),
-        };
-        assert_eq!(decode(&body("v1", "Nothing", &[])), Err(unknown));
-        assert_eq!(decode(&body("v1", "ConfigMap", &number(1, 1))), Err(Error::WireType(1)));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::negotiate::{Form, Format, View};
+use crate::protobuf;
 use crate::status::{Outcome, internal};
 use crate::stored::Stored;
 use crate::table;
@@ -18,27 +19,32 @@ pub(crate) struct Listing {
     pub(crate) metadata: Value,
 }
 
+/// A body with its media type.
+type Content = (Vec<u8>, &'static str);
+
+const JSON: &str = "application/json";
+
 /// Answers with one object.
 pub(crate) fn object(call: &Call, code: StatusCode, stored: &Stored) -> Outcome<Response<Body>> {
     let kind = &*call.kind;
-    let body = match call.form.view {
+    let content = match call.form.view {
         View::Whole if call.form.is_ready_made() => {
             let mut out = Vec::with_capacity(stored.value.len() + 128);
             stored.write_alone(kind, &mut out);
             out.push(b'\n');
-            out
+            (out, JSON)
         }
-        View::Whole => text(call.form, &stored.object(kind)?)?,
-        View::Metadata => text(call.form, &table::partial(stored.metadata()))?,
+        View::Whole => content(call.form, &stored.object(kind)?)?,
+        View::Metadata => content(call.form, &table::partial(stored.metadata()))?,
         View::Table(include) => {
             let metadata = json!({"resourceVersion": stored.revision.to_string()});
-            text(
+            content(
                 call.form,
                 &table::table(kind, std::iter::once(stored), include, metadata, true)?,
             )?
         }
     };
-    Ok(finish(call, code, body))
+    Ok(finish(call, code, content))
 }
 
 /// Answers with an object that is of no served kind (a review, a scale, a `Status`).
@@ -46,18 +52,18 @@ pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Outcome<Res
     if call.form.view != View::Whole {
         return Err(crate::status::not_acceptable());
     }
-    Ok(finish(call, code, text(call.form, value)?))
+    Ok(finish(call, code, content(call.form, value)?))
 }
 
 /// Answers with a list.
 pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>> {
     let kind = &*call.kind;
-    let body = match call.form.view {
-        View::Whole if call.form.is_ready_made() => ready_made_list(kind, listing),
+    let content = match call.form.view {
+        View::Whole if call.form.is_ready_made() => (ready_made_list(kind, listing), JSON),
         View::Whole => {
             let list: Value = serde_json::from_slice(&ready_made_list(kind, listing))
                 .map_err(|error| internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
-            text(call.form, &list)?
+            content(call.form, &list)?
         }
         View::Metadata => {
             let items: Vec<Value> = listing
@@ -67,17 +73,17 @@ pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>>
                 .collect();
             let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
                 "metadata": listing.metadata, "items": items});
-            text(call.form, &list)?
+            content(call.form, &list)?
         }
         View::Table(include) => {
             let metadata = listing.metadata.clone();
-            text(
+            content(
                 call.form,
                 &table::table(kind, listing.items.iter(), include, metadata, true)?,
             )?
         }
     };
-    Ok(finish(call, StatusCode::OK, body))
+    Ok(finish(call, StatusCode::OK, content))
 }
 
 fn ready_made_list(kind: &Kind, listing: &Listing) -> Vec<u8> {
@@ -100,23 +106,24 @@ fn ready_made_list(kind: &Kind, listing: &Listing) -> Vec<u8> {
     out
 }
 
-fn text(form: Form, value: &Value) -> Outcome<Vec<u8>> {
+fn content(form: Form, value: &Value) -> Outcome<Content> {
     match form.format {
         Format::Yaml => {
             let text = serde_saphyr::to_string(value);
-            text.map(String::into_bytes)
+            text.map(|text| (text.into_bytes(), "application/yaml"))
                 .map_err(|error| internal(format!("the answer has no YAML form: {error}")))
         }
-        Format::Json if form.pretty => Ok(format!("{value:#}\n").into_bytes()),
-        Format::Json => Ok(format!("{value}\n").into_bytes()),
+        // What has no such form is told in JSON, which every client reads.
+        Format::Protobuf => Ok(protobuf::encode(value).map_or_else(
+            || (format!("{value}\n").into_bytes(), JSON),
+            |bytes| (bytes, protobuf::MEDIA_TYPE),
+        )),
+        Format::Json if form.pretty => Ok((format!("{value:#}\n").into_bytes(), JSON)),
+        Format::Json => Ok((format!("{value}\n").into_bytes(), JSON)),
     }
 }
 
-fn finish(call: &Call, code: StatusCode, body: Vec<u8>) -> Response<Body> {
-    let content_type = match call.form.format {
-        Format::Json => "application/json",
-        Format::Yaml => "application/yaml",
-    };
+fn finish(call: &Call, code: StatusCode, (body, content_type): Content) -> Response<Body> {
     let mut response = plain(code, content_type, body);
     call.put_warnings(&mut response);
     response

@@ -1,5 +1,6 @@
 //! Answers other than success that have nothing to do with one kind, and how a `Status` becomes a response.
 
+use crate::protobuf;
 use api::error::{FieldError, FieldErrorType, Status};
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -47,7 +48,8 @@ pub(crate) fn method_not_allowed() -> Box<Status> {
 }
 
 pub(crate) fn not_acceptable() -> Box<Status> {
-    let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml";
+    let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+                   application/vnd.kubernetes.protobuf";
     status(406, "NotAcceptable", message, json!({}))
 }
 
@@ -170,12 +172,20 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The one place where a `Status` becomes an HTTP response.
-pub(crate) fn response(status: &Status) -> Response<Body> {
-    let mut response = Response::new(Body::from(status.to_value().to_string() + "\n"));
+pub(crate) fn response(status: &Status, in_protobuf: bool) -> Response<Body> {
+    let value = status.to_value();
+    let encoded = in_protobuf.then(|| protobuf::encode(&value)).flatten();
+    let content_type = if encoded.is_some() {
+        protobuf::MEDIA_TYPE
+    } else {
+        "application/json"
+    };
+    let body = encoded.unwrap_or_else(|| (value.to_string() + "\n").into_bytes());
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
         .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(seconds) = status.details["retryAfterSeconds"].as_u64() {
         response
             .headers_mut()

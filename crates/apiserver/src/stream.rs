@@ -1,6 +1,7 @@
 //! Watch events as bytes: each change is looked at once and encoded once, however many watch it.
 
-use crate::negotiate::{Form, View};
+use crate::negotiate::{Form, Format, View};
+use crate::protobuf;
 use crate::selection::Selection;
 use crate::status::Outcome;
 use crate::stored::Stored;
@@ -41,9 +42,9 @@ pub(crate) struct Change {
     event: Arc<Event>,
     current: OnceLock<Value>,
     previous: OnceLock<Value>,
-    added: OnceLock<Bytes>,
-    modified: OnceLock<Bytes>,
-    deleted: OnceLock<Bytes>,
+    /// By what happened.
+    json: [OnceLock<Bytes>; 3],
+    protobuf: [OnceLock<Bytes>; 3],
 }
 
 impl Change {
@@ -53,9 +54,8 @@ impl Change {
             event,
             current: OnceLock::new(),
             previous: OnceLock::new(),
-            added: OnceLock::new(),
-            modified: OnceLock::new(),
-            deleted: OnceLock::new(),
+            json: Default::default(),
+            protobuf: Default::default(),
         }
     }
 
@@ -128,24 +128,29 @@ impl Change {
 
     /// The event on the wire.
     pub(crate) fn encoded(&self, happened: Happened, form: Form, first: bool) -> Outcome<Bytes> {
-        let place = match happened {
-            Happened::Added => &self.added,
-            Happened::Modified => &self.modified,
-            Happened::Deleted => &self.deleted,
+        let places = match form.format {
+            Format::Protobuf => &self.protobuf,
+            Format::Json | Format::Yaml => &self.json,
         };
+        let place = &places[happened as usize];
         let Some(stored) = self.shown(happened) else {
             return Ok(Bytes::new());
         };
         if form.view != View::Whole {
             return encode(&self.kind, happened, &stored, form, first);
         }
-        Ok(place.get_or_init(|| whole(&self.kind, happened, &stored)).clone())
+        if let Some(made) = place.get() {
+            return Ok(made.clone());
+        }
+        let made = encode(&self.kind, happened, &stored, form, first)?;
+        Ok(place.get_or_init(|| made).clone())
     }
 }
 
 /// The event of an object on the wire, in the form the watcher asked for. Tables name their columns in the first only.
 pub(crate) fn encode(kind: &Kind, happened: Happened, stored: &Stored, form: Form, first: bool) -> Outcome<Bytes> {
     let object = match form.view {
+        View::Whole if form.format == Format::Protobuf => stored.object(kind)?,
         View::Whole => return Ok(whole(kind, happened, stored)),
         View::Metadata => table::partial(stored.metadata()),
         View::Table(include) => {
@@ -153,7 +158,7 @@ pub(crate) fn encode(kind: &Kind, happened: Happened, stored: &Stored, form: For
             table::table(kind, std::iter::once(stored), include, metadata, first)?
         }
     };
-    Ok(line(happened.name(), &object))
+    Ok(line(form, happened.name(), &object))
 }
 
 fn whole(kind: &Kind, happened: Happened, stored: &Stored) -> Bytes {
@@ -166,8 +171,21 @@ fn whole(kind: &Kind, happened: Happened, stored: &Stored) -> Bytes {
     Bytes::from(out)
 }
 
-/// An event that carries no object of the kind: a bookmark or an error.
-pub(crate) fn line(event_type: &str, object: &Value) -> Bytes {
+/// The media type of a watch.
+pub(crate) fn media_type(form: Form) -> &'static str {
+    match form.format {
+        Format::Protobuf => protobuf::WATCH_MEDIA_TYPE,
+        Format::Json | Format::Yaml => "application/json",
+    }
+}
+
+/// An event of any object.
+pub(crate) fn line(form: Form, event_type: &str, object: &Value) -> Bytes {
+    if form.format == Format::Protobuf
+        && let Some(frame) = protobuf::frame(event_type, object)
+    {
+        return Bytes::from(frame);
+    }
     Bytes::from(format!("{{\"type\":\"{event_type}\",\"object\":{object}}}\n"))
 }
 
@@ -184,7 +202,7 @@ pub(crate) fn bookmark(kind: &Kind, form: Form, revision: Revision, initial_even
             "metadata": {"resourceVersion": revision.to_string()},
             "rows": [{"cells": null, "object": table::partial(metadata)}]}),
     };
-    line("BOOKMARK", &object)
+    line(form, "BOOKMARK", &object)
 }
 
 /// The latest changes with their encodings, found again by the identity of the store's event.

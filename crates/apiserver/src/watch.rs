@@ -51,8 +51,8 @@ pub(crate) async fn watch(server: &Arc<Server>, call: &Call, draining: Option<Dr
         Ok(watcher) => watcher,
         // Clients expect this error as an event.
         Err(status) if status.code == 410 => {
-            let line = stream::line("ERROR", &status.to_value());
-            return Ok(respond::plain(StatusCode::OK, "application/json", line));
+            let line = stream::line(call.form, "ERROR", &status.to_value());
+            return Ok(respond::plain(StatusCode::OK, stream::media_type(call.form), line));
         }
         Err(status) => return Err(status),
     };
@@ -62,7 +62,7 @@ pub(crate) async fn watch(server: &Arc<Server>, call: &Call, draining: Option<Dr
     });
     Ok(respond::plain(
         StatusCode::OK,
-        "application/json",
+        stream::media_type(call.form),
         Body::from_stream(frames),
     ))
 }
@@ -274,7 +274,8 @@ impl Watcher {
 
     /// Ends the watch with an error event.
     fn fail(&mut self, status: &Status) {
-        self.ready.push_back(stream::line("ERROR", &status.to_value()));
+        self.ready
+            .push_back(stream::line(self.form, "ERROR", &status.to_value()));
         self.initial = Vec::new().into_iter();
         self.initial_end = None;
         self.ended = true;

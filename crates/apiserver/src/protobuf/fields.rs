@@ -32,6 +32,20 @@ pub(super) fn of(message: &str) -> Option<&'static Fields> {
     table().get(message)
 }
 
+/// The fields of a message in the order of their numbers; none if the message is not known.
+pub(super) fn ordered(message: &str) -> &'static [(u32, Field)] {
+    static ORDERED: OnceLock<HashMap<&'static str, Vec<(u32, Field)>>> = OnceLock::new();
+    let ordered = ORDERED.get_or_init(|| {
+        let sorted = |fields: &Fields| {
+            let mut fields: Vec<(u32, Field)> = fields.iter().map(|(number, field)| (*number, *field)).collect();
+            fields.sort_by_key(|(number, _)| *number);
+            fields
+        };
+        table().iter().map(|(name, fields)| (*name, sorted(fields))).collect()
+    });
+    ordered.get(message).map_or(&[], Vec::as_slice)
+}
+
 /// All fields with the names of their messages.
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static Field)> {

@@ -97,6 +97,68 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Writes the fields of a message one by one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    pub(super) fn varint(&mut self, number: u32, value: u64) {
+        self.tag(number, 0);
+        self.raw_varint(value);
+    }
+
+    pub(super) fn double(&mut self, number: u32, value: f64) {
+        self.tag(number, 1);
+        self.out.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+
+    pub(super) fn bytes(&mut self, number: u32, content: &[u8]) {
+        self.tag(number, 2);
+        self.raw_varint(content.len() as u64);
+        self.out.extend_from_slice(content);
+    }
+
+    /// The text of a JSON value, if it is one.
+    pub(super) fn text(&mut self, number: u32, value: &serde_json::Value) {
+        if let Some(text) = value.as_str() {
+            self.bytes(number, text.as_bytes());
+        }
+    }
+
+    /// A message within.
+    pub(super) fn inner(&mut self, number: u32, write: impl FnOnce(&mut Self)) {
+        let mut inner = Self::default();
+        write(&mut inner);
+        self.bytes(number, &inner.out);
+    }
+
+    fn tag(&mut self, number: u32, wire_type: u64) {
+        self.raw_varint(u64::from(number) << 3 | wire_type);
+    }
+
+    fn raw_varint(&mut self, mut value: u64) {
+        loop {
+            let [low, ..] = value.to_le_bytes();
+            value >>= 7;
+            if value == 0 {
+                self.out.push(low & 0x7f);
+                return;
+            }
+            self.out.push(low | 0x80);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
