@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Each crate and the crates of ours it may depend on. Nothing else is allowed; `steadfast` may use all.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("ambient", &[]),
     ("api", &[]),
     ("controllers-plan", &["api"]),
     ("scheduler-plan", &["api"]),
@@ -16,15 +17,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store-etcd", &["store"]),
     ("leader-election", &[]),
     ("remotecommand", &[]),
-    ("apiserver", &["api", "store", "remotecommand"]),
+    ("apiserver", &["ambient", "api", "store", "remotecommand"]),
     ("cri", &[]),
     ("oci", &[]),
     ("runtime", &["cri", "remotecommand"]),
-    ("controllers", &["api", "controllers-plan"]),
-    ("scheduler", &["api", "scheduler-plan"]),
+    ("controllers", &["ambient", "api", "controllers-plan"]),
+    ("scheduler", &["ambient", "api", "scheduler-plan"]),
     ("node", &["api", "node-plan", "cri", "remotecommand"]),
     ("dns", &["api"]),
     ("proxy", &["api"]),
+    (
+        "sim",
+        &["ambient", "api", "apiserver", "controllers", "scheduler", "store"],
+    ),
     ("conformance", &[]),
     ("bench", &[]),
     ("xtask", &["conformance"]),

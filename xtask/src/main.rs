@@ -11,7 +11,9 @@ mod gen_schema;
 mod go_schema;
 mod go_types;
 mod image;
+mod rules;
 mod shell;
+mod sim;
 mod test;
 
 const USAGE: &str = "cargo xtask COMMAND
@@ -20,6 +22,8 @@ const USAGE: &str = "cargo xtask COMMAND
   test [FILTER]                          install what the tests need and run all of them
   check                                  formatting, lints, the crates' arrows
   image web|redis OUT.tar                build a test image from Debian packages
+  rules                                  bring the line numbers of docs/statefulset.md up to date
+  sim [--seeds N] [--from S] …           simulate the control plane; see `cargo run -p sim -- --help`
   gen-proto                              regenerate crates/{cri,store-etcd} (needs --features gen-proto)
   gen-schema DIR GO_DIR                  regenerate the schema table from published OpenAPI documents and Go types
   gen-fields GO_DIR                      regenerate the table of protobuf fields from published Go types";
@@ -32,6 +36,8 @@ fn main() -> anyhow::Result<()> {
         ["demo-as-root", rest @ ..] => demo::run_as_root(rest),
         ["test", rest @ ..] => test::run(rest),
         ["check"] => check::run(),
+        ["rules"] => rules::run(),
+        ["sim", rest @ ..] => sim::run(rest),
         ["image", name, out] => image::build(name, out.as_ref()),
         #[cfg(feature = "gen-proto")]
         ["gen-proto"] => gen_proto::run(),

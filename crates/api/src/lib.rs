@@ -11,6 +11,7 @@ pub mod cron;
 pub mod custom;
 pub mod defaults;
 pub mod error;
+pub mod gates;
 pub mod kinds;
 pub mod limit_range;
 pub mod openapi;

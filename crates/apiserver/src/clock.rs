@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 /// Now, as seconds since 1970.
 pub(crate) fn now_s() -> i64 {
-    Timestamp::now().as_second()
+    ambient::now().as_second()
 }
 
 /// Now, as objects show it: RFC 3339 in seconds.

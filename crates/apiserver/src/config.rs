@@ -28,6 +28,8 @@ pub struct Config {
     pub token_keys: Option<TokenKeys>,
     /// The authority's certificate in PEM, which token Secrets carry; `None` if there is none.
     pub root_ca: Option<String>,
+    /// Which feature gates are on.
+    pub gates: api::gates::Gates,
     /// `gitVersion` in `/version`: a semantic version.
     pub git_version: String,
     /// How long past states can be read and watched from.
@@ -48,6 +50,7 @@ impl Default for Config {
             token_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             token_keys: None,
             root_ca: None,
+            gates: api::gates::Gates::default(),
             git_version: "v1.36.1+steadfast".to_owned(),
             history: Duration::from_secs(5 * 60),
             bookmark_interval: Duration::from_secs(60),

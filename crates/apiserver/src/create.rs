@@ -198,7 +198,8 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outco
     }
     let claims = service_addresses::claim(server, kind, &mut object, None).await?;
     claims.enter(&mut change, &format!("{}/{name}", call.namespace));
-    let errors = validation::create(kind, &object);
+    let mut errors = server.config.gates.hold_back(kind, &mut object, None);
+    errors.extend(validation::create(kind, &object));
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid(kind, &name, &errors)));
     }

@@ -11,7 +11,7 @@ const GENERATE_BASE_MAX: usize = 58;
 
 /// A name made of `generateName` and a random suffix.
 pub(crate) fn generate(base: &str) -> String {
-    let mut rng = rand::rng();
+    let mut rng = ambient::rng();
     let mut name: String = base.chars().take(GENERATE_BASE_MAX).collect();
     name.extend((0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX_LETTERS[rng.random_range(0..SUFFIX_LETTERS.len())])));
     name
@@ -19,7 +19,7 @@ pub(crate) fn generate(base: &str) -> String {
 
 /// A new uid.
 pub(crate) fn uid() -> String {
-    uuid::Uuid::new_v4().to_string()
+    ambient::uuid().to_string()
 }
 
 /// What all keys of a kind's objects start with.

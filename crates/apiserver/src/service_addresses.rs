@@ -263,7 +263,7 @@ async fn free_address(server: &Server) -> Outcome<Ipv4Addr> {
     let size = last.saturating_sub(first) + 1;
     let band = STATIC_BAND.min(size / 16);
     let picks: Vec<u32> = {
-        let mut rng = rand::rng();
+        let mut rng = ambient::rng();
         (0..RANDOM_PICKS)
             .map(|_| rng.random_range(first + band..=last))
             .collect()
@@ -284,7 +284,7 @@ async fn free_address(server: &Server) -> Outcome<Ipv4Addr> {
 async fn free_port(server: &Server, claims: &Claims) -> Outcome<u16> {
     let range = server.config.node_ports.clone();
     let picks: Vec<u16> = {
-        let mut rng = rand::rng();
+        let mut rng = ambient::rng();
         (0..RANDOM_PICKS).map(|_| rng.random_range(range.clone())).collect()
     };
     for port in picks.into_iter().chain(range) {

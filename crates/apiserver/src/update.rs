@@ -153,6 +153,10 @@ async fn attempt(
     if matches!(part, Part::Status | Part::Approval) {
         certificate_requests::date_conditions(kind, &mut new, old);
     }
+    let mut errors = match part {
+        Part::Main => server.config.gates.hold_back(kind, &mut new, Some(old)),
+        _ => Vec::new(),
+    };
     let warning = crate::metadata::distinct_owners(&mut new["metadata"]);
     call.warn(warning);
     let claims = match part {
@@ -163,14 +167,14 @@ async fn attempt(
         let (manager, time) = (call.manager(), clock::now_text());
         apply::track_update(kind, Some(old), &mut new, &call.writer(&manager, &time));
     }
-    let errors = match part {
+    errors.extend(match part {
         Part::Main => validation::update(kind, &new, old),
         Part::Status => validation::status_update(kind, &new, old),
         Part::Approval => validation::approval_update(&new, old),
         Part::EphemeralContainers => validation::ephemeral_containers_update(&new, old),
         Part::Resize => validation::resize(&new, old),
         Part::Finalizers | Part::Binding => Vec::new(),
-    };
+    });
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid(kind, &call.name, &errors)));
     }

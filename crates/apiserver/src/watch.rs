@@ -116,7 +116,7 @@ async fn open(
     let now = Instant::now();
     let timeout = options
         .timeout
-        .unwrap_or_else(|| DEFAULT_TIMEOUT.mul_f64(rand::rng().random_range(1.0..2.0)));
+        .unwrap_or_else(|| DEFAULT_TIMEOUT.mul_f64(ambient::rng().random_range(1.0..2.0)));
     server.metrics.watch_opened();
     Ok(Watcher {
         server: server.clone(),
@@ -236,6 +236,7 @@ impl Watcher {
             }
         };
         tokio::select! {
+            biased;
             batch = self.source.next() => match batch {
                 Some(Ok(batch)) => self.take(&batch),
                 Some(Err(store::Error::Compacted { requested, oldest })) => self.fail(&too_old(requested, oldest)),

@@ -20,6 +20,7 @@ mod claims;
 pub(crate) mod health;
 mod identity;
 mod membership;
+mod recreate;
 mod replicas;
 mod revision;
 mod rollout;
@@ -42,6 +43,9 @@ use revision::Revisions;
 pub struct Gates {
     /// `MaxUnavailableStatefulSet`: `rollingUpdate.maxUnavailable` is honoured (upstream's default from 1.37).
     pub max_unavailable: bool,
+    /// `StatefulSetRecreateStrategy`: `updateStrategy.type: Recreate` is honoured (alpha in 1.37); without it such a
+    /// set is updated as by `RollingUpdate`.
+    pub recreate: bool,
     /// A rolling update is complete when all pods are *available*; upstream (A8.5) takes *ready* for enough.
     pub completion_by_availability: bool,
     /// The condition `Waiting` names the pod that the set waits for; upstream sets no conditions.
@@ -52,6 +56,7 @@ impl Default for Gates {
     fn default() -> Self {
         Self {
             max_unavailable: true,
+            recreate: false,
             completion_by_availability: false,
             waiting_condition: true,
         }
@@ -73,8 +78,22 @@ pub struct Observed<'a> {
     pub claims: Vec<&'a PersistentVolumeClaim>,
     /// Its revisions, those of nobody, and those that bear a name of the set's.
     pub revisions: Vec<&'a ControllerRevision>,
+    /// How often in a row the pod of an ordinal has ended without ever having been ready (A7.12); ordinals that are
+    /// not listed have not. Objects do not remember this, so whoever calls does.
+    pub early_ends: &'a BTreeMap<i64, u32>,
     /// What is switched on.
     pub gates: Gates,
+}
+
+/// How a set's pods come to a new revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strategy {
+    /// One after the other, by the controller.
+    Rolling,
+    /// By people who delete them.
+    OnDelete,
+    /// All at once.
+    Recreate,
 }
 
 /// Decides what to do next about a set.
@@ -192,6 +211,7 @@ struct Facts<'a> {
     template: &'a Value,
     gates: Gates,
     now: Timestamp,
+    early_ends: &'a BTreeMap<i64, u32>,
     name: &'a str,
     /// Ordinals `start..end` are wanted.
     start: i64,
@@ -236,6 +256,7 @@ impl<'a> Facts<'a> {
             template: seen.template,
             gates: seen.gates,
             now,
+            early_ends: seen.early_ends,
             name,
             start,
             end,
@@ -255,6 +276,17 @@ impl<'a> Facts<'a> {
 
     fn spec(&self) -> Option<&'a StatefulSetSpec> {
         self.set.spec.as_ref()
+    }
+
+    /// How the pods come to a new revision; what is not known is left to people.
+    fn strategy(&self) -> Strategy {
+        let strategy = self.spec().and_then(|spec| spec.update_strategy.as_ref());
+        match strategy.and_then(|strategy| strategy.type_.as_deref()) {
+            None | Some("RollingUpdate") => Strategy::Rolling,
+            Some("Recreate") if self.gates.recreate => Strategy::Recreate,
+            Some("Recreate") => Strategy::Rolling,
+            Some(_) => Strategy::OnDelete,
+        }
     }
 
     /// How many pods are wanted.

@@ -115,6 +115,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     tasks.spawn(writer.run());
     let works = Arc::new(Works::new(rows, caches, queue, Executor { client, recorder }));
     tokio::select! {
+        biased;
         ended = work::work(works, shutdown.clone()) => ended.context("a controller's turn failed"),
         Some(ended) = tasks.join_next() => {
             ended.context("a task of the controllers failed")?;
@@ -156,6 +157,19 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(config.unknown_controllers(), ["-nobody", "nothing"]);
+    }
+
+    #[test]
+    fn a0_4_a_controller_is_called_by_its_name_or_its_alias() {
+        let config = |entries: &[&str]| Config {
+            controllers: entries.iter().map(|&entry| entry.to_owned()).collect(),
+            ..Config::default()
+        };
+        for name in ["statefulset-controller", "statefulset"] {
+            assert!(config(&[name]).is_enabled("statefulset-controller"));
+            assert!(!config(&["*", &format!("-{name}")]).is_enabled("statefulset-controller"));
+            assert!(!config(&[name]).is_enabled("namespace-controller"));
+        }
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Writer {
     /// Writes events until there is no recorder any more.
     pub(crate) async fn run(mut self) {
         while let Some((controller, event)) = self.receiver.recv().await {
-            let now = Timestamp::now();
+            let now = ambient::now();
             if !self.allow(controller, &event, now) {
                 continue;
             }

@@ -68,12 +68,13 @@ pub(crate) async fn work(works: Arc<Works>, shutdown: CancellationToken) -> anyh
     let mut turns = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
+            Some(ended) = turns.join_next() => ended?,
             id = works.queue.next() => {
                 let works = works.clone();
                 turns.spawn(async move { turn(&works, id).await });
             }
-            Some(ended) = turns.join_next() => ended?,
         }
     }
 }
@@ -110,7 +111,7 @@ async fn plan_and_act(works: &Works, row: &Running, id: &WorkId) -> Duration {
         prepare(&works.executor.client, &works.caches, &id.key).await;
     }
     let began = Instant::now();
-    let now = Timestamp::now();
+    let now = ambient::now();
     let plan = (row.decide)(&works.caches, &id.key, now);
     let took = began.elapsed();
     for reason in &plan.because {
@@ -148,7 +149,7 @@ fn settle(works: &Works, row: &Running, id: &WorkId, plan: &Plan, now: Timestamp
 }
 
 fn retry(works: &Works, _row: &Running, id: &WorkId) -> Duration {
-    works.queue.retry(id.clone(), Instant::now(), rand::random())
+    works.queue.retry(id.clone(), Instant::now(), ambient::fraction())
 }
 
 fn report(row: &Running, id: &WorkId, error: &anyhow::Error, pause: Duration) {

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_of_a_set_has_its_full_name() {
+    fn a11_6_pod_of_a_set_has_its_full_name() {
         let pod = pod(PodSpec {
             hostname: Some("web-0".into()),
             subdomain: Some("nginx".into()),

@@ -65,7 +65,7 @@ struct Remembered {
 impl Remembered {
     async fn send(&mut self, client: &Client, told: &Told) -> kube::Result<()> {
         let events: Api<Event> = Api::namespaced(client.clone(), &told.pod.key.0);
-        let now = jiff::Timestamp::now();
+        let now = ambient::now();
         let id = (told.pod.uid.clone(), told.note.clone());
         if let Some((name, count)) = self.counts.get_mut(&id) {
             let last = format!("{now:.6}");

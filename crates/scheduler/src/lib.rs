@@ -36,6 +36,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) -> anyhow::Result<
     let changes = watch_all(&client, &mut tasks);
     let mut scheduling = Scheduling::new(client, events);
     tokio::select! {
+        biased;
         result = drive(&mut scheduling, changes) => result,
         ended = tasks.join_next() => match ended {
             Some(Err(error)) => Err(error).context("a task of the scheduler failed"),
@@ -61,6 +62,7 @@ async fn drive(scheduling: &mut Scheduling, mut changes: mpsc::Receiver<News>) -
     loop {
         let deadline = scheduling.next_deadline();
         tokio::select! {
+            biased;
             change = changes.recv() => {
                 let Some(change) = change else { bail!("all watches of the scheduler ended") };
                 take_in(scheduling, change, &mut listed);

@@ -214,7 +214,7 @@ impl Scheduling {
             status: "False".to_owned(),
             reason: reason.to_owned(),
             message: message.to_owned(),
-            since: since.or_else(|| Some(format!("{:.0}", jiff::Timestamp::now()))),
+            since: since.or_else(|| Some(format!("{:.0}", ambient::now()))),
         };
         pending.condition = Some(condition.clone());
         if before.as_ref() != Some(&condition) {

@@ -96,6 +96,9 @@ pub(crate) struct ConfigArgs {
     /// Where objects are kept, if not in the data directory.
     #[command(flatten)]
     pub(crate) etcd: EtcdArgs,
+    /// Feature gates by upstream's names, e.g. StatefulSetRecreateStrategy=true (comma-separated)
+    #[arg(long, value_name = "NAME=BOOL,...")]
+    pub(crate) feature_gates: Option<String>,
     /// What to log: error, warn, info, debug, or per part as in `info,node=debug` [default: warn with -f on a
     /// terminal, else info]
     #[arg(long, value_name = "FILTER")]

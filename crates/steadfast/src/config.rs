@@ -2,6 +2,7 @@
 
 use crate::args::ConfigArgs;
 use crate::etcd::{self, Etcd, EtcdArgs};
+use crate::feature_gates::FeatureGates;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,6 +28,7 @@ struct File {
     etcd_certfile: Option<PathBuf>,
     etcd_keyfile: Option<PathBuf>,
     etcd_prefix: Option<String>,
+    feature_gates: Option<String>,
     log: Option<String>,
 }
 
@@ -67,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) service_cidr: Cidr,
     /// Where objects are kept, if not in the data directory.
     pub(crate) etcd: Option<Etcd>,
+    /// What is switched on.
+    pub(crate) feature_gates: FeatureGates,
     /// Log filter; `None` leaves the choice to the command.
     pub(crate) log: Option<String>,
 }
@@ -168,6 +172,8 @@ impl Config {
             None => host_name()?,
         };
         check_name("node-name", &node_name, &mut errors);
+        let gates = args.feature_gates.clone().or(file.feature_gates).unwrap_or_default();
+        let feature_gates = FeatureGates::parse(&gates, &mut errors);
         let endpoint = args
             .container_runtime_endpoint
             .clone()
@@ -201,6 +207,7 @@ impl Config {
             pod_cidr,
             service_cidr,
             etcd,
+            feature_gates,
             log: args.log.clone().or(file.log),
             data_dir,
         })
@@ -293,6 +300,11 @@ impl Config {
                 "Addresses of Services; DNS listens on the tenth.",
                 "service-cidr",
                 Some(quoted(self.service_cidr)),
+            ),
+            (
+                "Feature gates by upstream's names.",
+                "feature-gates",
+                Some(quoted(self.feature_gates)),
             ),
             (
                 "What to log: error, warn, info, debug, or per part as in info,node=debug.",

@@ -9,6 +9,7 @@ mod daemon;
 mod down;
 mod election;
 mod etcd;
+mod feature_gates;
 mod image;
 mod inside;
 mod kubeconfig;

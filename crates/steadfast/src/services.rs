@@ -65,6 +65,7 @@ impl Services {
         let client = |user: User| Client::new(apiserver::in_process(router.clone(), user), "default");
         let component = |name: &str| client(User::new(name, ["system:masters", "system:authenticated"]));
         let controllers_config = controllers::Config {
+            gates: config.feature_gates.of_controllers(),
             root_ca: Some(authority.certificate_pem.clone()),
             ..controllers::Config::default()
         };
@@ -162,6 +163,7 @@ async fn start_api(
             token_keys: Some(Authority::token_keys(&config.data_dir.join("pki"))?),
             root_ca: Some(authority.certificate_pem.clone()),
             git_version: version(),
+            gates: config.feature_gates.of_api(),
             ..apiserver::Config::default()
         },
     )

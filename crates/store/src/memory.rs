@@ -111,6 +111,7 @@ async fn end_leases(store: Weak<Inner>) {
         match inner.end_leases() {
             None => inner.granted.notified().await,
             Some(end) => tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(end) => {}
                 () = inner.granted.notified() => {}
             },

@@ -313,6 +313,7 @@ impl Watch for IndexWatch {
             }
             let not_before = self.handed_out_at.map(|at| at + PROGRESS_INTERVAL);
             tokio::select! {
+                biased;
                 () = self.slot.wake.notified() => continue,
                 () = Self::wait_for_progress(&mut self.progress, self.seen, not_before) => {}
             }

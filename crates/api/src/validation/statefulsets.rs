@@ -90,7 +90,8 @@ fn update_strategy(strategy: &Place<'_>, errors: &mut Errors) {
     let rolling = strategy.at("rollingUpdate");
     match strategy.at("type").text() {
         "" => errors.push(strategy.required("")),
-        "OnDelete" => {
+        // Whether `Recreate` may be said at all is a matter of its feature gate.
+        "OnDelete" | "Recreate" => {
             if rolling.is_set() {
                 errors.push(rolling.invalid("only allowed for updateStrategy 'RollingUpdate'"));
             }

@@ -1,23 +1,29 @@
 //! Which pod is made, awaited or removed next (A7.2 to A7.4).
 
 use api::k8s::api::core::v1::Pod;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{Action, Chain, Plan, Reason, Step, Target, is_terminating};
 
 use super::claims::{self, Obstacle};
 use super::telling::{self, Blocker};
-use super::{Facts, health, identity, rollout};
+use super::{Facts, Strategy, health, identity, recreate, rollout};
 
 /// How many pods one plan creates; the next plan goes on. Keeps a plan's size independent of `replicas`.
 const CREATED_PER_PLAN_MAX: usize = 500;
 
-/// A pod that has failed is replaced no sooner than this after it was made, so that one which is refused again and
-/// again does not keep everybody busy (A7.12).
-const FAILED_AGE_MIN: SignedDuration = SignedDuration::from_secs(1);
+/// A pod that has ended is replaced no sooner than this after it was made, so that one which is refused again and
+/// again does not keep everybody busy (A7.12). Each further time without ever having been ready doubles it …
+const ENDED_AGE_MIN_S: i64 = 1;
+
+/// … up to this.
+const ENDED_AGE_MAX_S: i64 = 30;
 
 /// Plans the steps about pods.
 pub(super) fn advance(facts: &Facts<'_>, draft: &mut Plan) {
+    if facts.strategy() == Strategy::Recreate && recreate::clear(facts, draft) {
+        return;
+    }
     if facts.is_ordered {
         in_order(facts, draft)
     } else {
@@ -117,12 +123,8 @@ fn replace(facts: &Facts<'_>, ordinal: i64, pod: &Pod, chain: &mut Chain, draft:
         telling::awaits_end(facts, pod, draft);
         return blocker;
     }
-    let made_at = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let replace_at = made_at
-        .and_then(|at| at.checked_add(FAILED_AGE_MIN).ok())
-        .filter(|at| *at > facts.now);
     let name = facts.pod_name(ordinal);
-    if let Some(at) = replace_at {
+    if let Some(at) = replace_at(facts, ordinal, pod).filter(|at| *at > facts.now) {
         draft.again_at = Some(draft.again_at.map_or(at, |known| known.min(at)));
         let message = format!(
             "{name} has ended at once ({}) and is replaced after a pause",
@@ -145,6 +147,16 @@ fn replace(facts: &Facts<'_>, ordinal: i64, pod: &Pod, chain: &mut Chain, draft:
         Action::delete(Target::of(pod)),
     ));
     blocker
+}
+
+/// When a pod that has ended may be replaced: after a pause that grows with each successor that ends early, too.
+fn replace_at(facts: &Facts<'_>, ordinal: i64, pod: &Pod) -> Option<Timestamp> {
+    let made_at = pod.metadata.creation_timestamp.as_ref()?.0;
+    let ends = facts.early_ends.get(&ordinal).copied().unwrap_or(0);
+    let doubled = ENDED_AGE_MIN_S.saturating_mul(1_i64 << ends.saturating_sub(1).min(16));
+    made_at
+        .checked_add(SignedDuration::from_secs(doubled.min(ENDED_AGE_MAX_S)))
+        .ok()
 }
 
 /// Makes the pod of an ordinal, with its claims, unless something stands in its place.
@@ -186,12 +198,9 @@ fn template_for<'a>(facts: &'a Facts<'_>, ordinal: i64) -> (&'a serde_json::Valu
 
 fn is_current_wanted(facts: &Facts<'_>, ordinal: i64) -> bool {
     let strategy = facts.spec().and_then(|spec| spec.update_strategy.as_ref());
-    let is_rolling = strategy
-        .and_then(|strategy| strategy.type_.as_deref())
-        .is_none_or(|type_| type_ == "RollingUpdate");
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let index = ordinal - facts.start;
-    match (is_rolling, rolling) {
+    match (facts.strategy() == Strategy::Rolling, rolling) {
         (false, _) => false,
         (true, Some(rolling)) => index < i64::from(rolling.partition.unwrap_or(0)),
         // Counted afresh and not taken from the status, which may lag behind a deletion.
@@ -263,7 +272,7 @@ fn remove_highest(facts: &Facts<'_>, draft: &mut Plan) {
 }
 
 /// Removes a condemned pod, after its claims know whom they belong to (A7.3).
-fn remove(facts: &Facts<'_>, ordinal: i64, pod: &Pod, draft: &mut Plan) -> Chain {
+pub(super) fn remove(facts: &Facts<'_>, ordinal: i64, pod: &Pod, draft: &mut Plan) -> Chain {
     let ownership = claims::ownership(facts.set, &facts.claims, pod, ordinal, true);
     telling::conflicts(facts, &ownership.conflicts, draft);
     let name = facts.pod_name(ordinal);

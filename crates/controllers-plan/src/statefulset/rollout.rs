@@ -5,19 +5,21 @@ use api::k8s::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{Action, Plan, Reason, Target, is_terminating};
 
-use super::{Facts, health, telling};
+use super::{Facts, Strategy, health, telling};
 
 /// Deletes what has to give way now. In an ordered set this is asked only when every wanted pod is available and none
 /// is condemned.
 pub(super) fn advance(facts: &Facts<'_>, draft: &mut Plan) -> Vec<Action> {
-    let strategy = facts.spec().and_then(|spec| spec.update_strategy.as_ref());
-    let type_ = strategy
-        .and_then(|strategy| strategy.type_.as_deref())
-        .unwrap_or("RollingUpdate");
-    if type_ != "RollingUpdate" {
-        telling::awaits_manual_deletion(facts, type_, draft);
-        return Vec::new();
+    match facts.strategy() {
+        Strategy::Rolling => {}
+        // Nothing outdated is left when this is asked.
+        Strategy::Recreate => return Vec::new(),
+        Strategy::OnDelete => {
+            telling::awaits_manual_deletion(facts, draft);
+            return Vec::new();
+        }
     }
+    let strategy = facts.spec().and_then(|spec| spec.update_strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let partition = rolling.and_then(|rolling| rolling.partition).map_or(0, i64::from);
     let from = facts.start + partition.max(0);

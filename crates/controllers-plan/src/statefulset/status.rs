@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{Action, Plan, Target, is_terminating};
 
-use super::{Facts, REVISION_LABEL, health, label};
+use super::{Facts, REVISION_LABEL, Strategy, health, label};
 
 /// The condition that says what a set waits for; `True` while it waits.
 pub const WAITING_CONDITION: &str = "Waiting";
@@ -87,15 +87,12 @@ fn count(facts: &Facts<'_>) -> StatefulSetStatus {
 
 /// Whether a rolling update is over (A8.5).
 fn is_complete(facts: &Facts<'_>, status: &StatefulSetStatus) -> bool {
-    let strategy = facts
-        .spec()
-        .and_then(|spec| spec.update_strategy.as_ref()?.type_.as_deref());
     let well = if facts.gates.completion_by_availability {
         status.available_replicas
     } else {
         status.ready_replicas
     };
-    strategy.is_none_or(|type_| type_ == "RollingUpdate")
+    facts.strategy() != Strategy::OnDelete
         && [well, status.updated_replicas, Some(status.replicas)]
             .into_iter()
             .all(|count| count.map(i64::from) == Some(facts.wanted()))

@@ -4,8 +4,8 @@ use api::k8s::api::core::v1::Pod;
 
 use crate::{Action, Announcement, Event, EventType, Notice, Plan, Reason, Target, controller_of, is_terminating};
 
-use super::Facts;
 use super::claims::Obstacle;
+use super::{Facts, Strategy};
 
 /// How many pods are told one by one that they have to wait; the others are told in one sentence.
 const TOLD_MAX: usize = 16;
@@ -110,6 +110,16 @@ pub(super) fn awaits_end(facts: &Facts<'_>, pod: &Pod, draft: &mut Plan) -> Bloc
     blocker
 }
 
+/// With strategy Recreate, nothing is made before the last pod of an old revision is gone.
+pub(super) fn creation_awaits_end(facts: &Facts<'_>, last: &str, draft: &mut Plan) {
+    let missing = (facts.start..facts.end).filter(|ordinal| !facts.in_range.contains_key(ordinal));
+    for ordinal in missing.take(TOLD_MAX) {
+        let name = facts.pod_name(ordinal);
+        let message = format!("{name} waits for {last}: every pod of an old revision must be gone first (Recreate)");
+        waits(draft, &name, "WaitsForOldRevision", last, message);
+    }
+}
+
 /// In an ordered set, everything after `ordinal` waits for the blocker.
 pub(super) fn held_back(facts: &Facts<'_>, ordinal: i64, blocker: &Blocker, draft: &mut Plan) {
     let missing = || ((ordinal + 1)..facts.end).filter(|later| !facts.in_range.contains_key(later));
@@ -133,20 +143,13 @@ pub(super) fn held_back(facts: &Facts<'_>, ordinal: i64, blocker: &Blocker, draf
         .values()
         .filter(|pod| facts.is_outdated(pod) && !is_terminating(&pod.metadata));
     let mut others = outdated.filter(|pod| pod.metadata.name.as_deref() != Some(blocker.name.as_str()));
-    if is_rolling(facts)
+    if facts.strategy() == Strategy::Rolling
         && let Some(pod) = others.next_back()
     {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let message = format!("the update of {name} waits for {}: {}", blocker.name, blocker.cause);
         waits(draft, name, "UpdateWaits", &blocker.name, message);
     }
-}
-
-fn is_rolling(facts: &Facts<'_>) -> bool {
-    let strategy = facts
-        .spec()
-        .and_then(|spec| spec.update_strategy.as_ref()?.type_.as_deref());
-    strategy.is_none_or(|type_| type_ == "RollingUpdate")
 }
 
 /// The condemned pods (but one) stay until the blocker is well or gone.
@@ -250,7 +253,7 @@ pub(super) fn conflicts(facts: &Facts<'_>, claims: &[String], draft: &mut Plan) 
 }
 
 /// Outdated pods of a set whose strategy leaves the update to people (A7.5).
-pub(super) fn awaits_manual_deletion(facts: &Facts<'_>, strategy: &str, draft: &mut Plan) {
+pub(super) fn awaits_manual_deletion(facts: &Facts<'_>, draft: &mut Plan) {
     for pod in facts
         .in_range
         .values()
@@ -258,7 +261,7 @@ pub(super) fn awaits_manual_deletion(facts: &Facts<'_>, strategy: &str, draft: &
         .take(TOLD_MAX)
     {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let message = format!("{name} stays at its old revision until somebody deletes it ({strategy})");
+        let message = format!("{name} stays at its old revision until somebody deletes it (OnDelete)");
         waits(draft, name, "WaitsForDeletion", name, message);
     }
 }

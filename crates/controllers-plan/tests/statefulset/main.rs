@@ -7,9 +7,11 @@
 
 mod claims;
 mod convergence;
+mod edges;
 mod identity;
 mod membership;
 mod order;
+mod recreate;
 mod revisions;
 mod rollout;
 mod status;

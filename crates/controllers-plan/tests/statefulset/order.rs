@@ -207,6 +207,32 @@ fn a7_12_pod_that_fails_at_once_is_replaced_after_a_pause() {
 }
 
 #[test]
+fn a7_12_pod_that_fails_again_and_again_is_replaced_after_longer_pauses() {
+    for (ends, pause_s) in [(0, 1), (1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (400, 30)] {
+        let mut world = world(json!({}));
+        world.settle();
+        let made_at = world.now;
+        world.phase("web-0", "Failed", false);
+        world.early_ends.insert(0, ends);
+        let again_at = made_at + jiff::SignedDuration::from_secs(pause_s);
+        assert_eq!(world.plan().again_at, Some(again_at), "after {ends} ends");
+        world.pass(pause_s);
+        assert_eq!(world.pod_steps(), ["delete Pod web-0"]);
+    }
+}
+
+#[test]
+fn a7_12_pause_of_one_ordinal_does_not_hold_the_others_of_a_parallel_set_back() {
+    let mut world = world(json!({ "podManagementPolicy": "Parallel", "replicas": 2 }));
+    world.settle();
+    world.phase("web-0", "Failed", false);
+    world.phase("web-1", "Failed", false);
+    world.early_ends.insert(0, 9);
+    world.pass(1);
+    assert_eq!(world.pod_steps(), ["delete Pod web-1"]);
+}
+
+#[test]
 fn a7_13_missing_lower_pod_is_recreated_although_a_higher_one_is_unhealthy() {
     let mut world = ready_world(json!({}));
     world.unready("web-2");

@@ -19,6 +19,7 @@ pub(crate) struct World {
     pub(crate) objects: BTreeMap<(String, String), Value>,
     pub(crate) now: Timestamp,
     pub(crate) gates: Gates,
+    pub(crate) early_ends: BTreeMap<i64, u32>,
     counter: u64,
 }
 
@@ -31,6 +32,7 @@ pub(crate) fn world(spec: Value) -> World {
             waiting_condition: false,
             ..Gates::default()
         },
+        early_ends: BTreeMap::new(),
         counter: 0,
     };
     let mut set = json!({
@@ -230,6 +232,7 @@ impl World {
             pods: pods.iter().collect(),
             claims: claims.iter().collect(),
             revisions: revisions.iter().collect(),
+            early_ends: &self.early_ends,
             gates: self.gates,
         };
         let made = plan(&observed, self.now);

@@ -226,3 +226,17 @@ async fn outcomes_are_told_and_repetition_is_counted() {
     );
     assert_eq!(told[1], ("SuccessfulCreate".to_owned(), 2, "Create a".to_owned()));
 }
+
+#[tokio::test]
+async fn a8_8_the_status_is_written_although_a_step_failed() {
+    let (_server, executor, _writer) = executor().await;
+    run(&executor, vec![Step::One(create("a"))]).await;
+    let plan = Plan {
+        steps: vec![Step::One(create("a")), Step::One(create("never"))],
+        status: Some(create("the-status")),
+        ..Plan::default()
+    };
+    let outcome = executor.carry_out("test", &plan).await;
+    assert!(outcome.result.is_err());
+    assert_eq!(names(&executor).await, ["a", "the-status"]);
+}

@@ -17,8 +17,13 @@ use crate::cache::{Cache, Change};
 use crate::caches::{Caches, Watch};
 use crate::served::ServedSet;
 
+mod early_ends;
+
+use early_ends::EarlyEnds;
+
 pub(crate) fn row(config: &Config) -> Row {
     let gates = config.gates;
+    let early_ends = EarlyEnds::default();
     Row {
         name: "statefulset-controller",
         watches: vec![
@@ -27,7 +32,7 @@ pub(crate) fn row(config: &Config) -> Row {
             Watch::on::<PersistentVolumeClaim>(of_claim),
             Watch::on::<ControllerRevision>(of_revision),
         ],
-        decide: Box::new(move |caches, key, now| decide(caches, key, now, gates)),
+        decide: Box::new(move |caches, key, now| decide(caches, key, now, gates, &early_ends)),
     }
 }
 
@@ -115,8 +120,9 @@ fn owners<T: Resource<DynamicType = ()>>(change: &Change<T>) -> Vec<Key> {
     change.states().filter_map(owner).collect()
 }
 
-fn decide(caches: &Caches, key: &Key, now: Timestamp, gates: Gates) -> Plan {
+fn decide(caches: &Caches, key: &Key, now: Timestamp, gates: Gates, early_ends: &EarlyEnds) -> Plan {
     let Some(served) = caches.of::<ServedSet>().get(&key.namespace, &key.name) else {
+        early_ends.forget(key);
         return Plan::default();
     };
     let pods = in_sight(caches.of::<Pod>(), &served);
@@ -128,12 +134,14 @@ fn decide(caches: &Caches, key: &Key, now: Timestamp, gates: Gates) -> Plan {
             .map(|orphan| (name_of(&orphan.metadata).to_owned(), orphan)),
     );
     let claims = claims(caches, &served);
+    let ends = early_ends.note(key, uid_of(served.meta()), pods.values().map(Arc::as_ref));
     let seen = Observed {
         set: &served.set,
         template: &served.template,
         pods: pods.values().map(Arc::as_ref).collect(),
         claims: claims.iter().map(Arc::as_ref).collect(),
         revisions: revisions.values().map(Arc::as_ref).collect(),
+        early_ends: &ends,
         gates,
     };
     statefulset::plan(&seen, now)
@@ -166,6 +174,13 @@ fn namespace_of(meta: &ObjectMeta) -> &str {
     meta.namespace.as_deref().unwrap_or_default()
 }
 
+fn uid_of(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
+}
+
 fn name_of(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

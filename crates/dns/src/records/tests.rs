@@ -156,3 +156,21 @@ fn pods_names_are_their_addresses() {
     assert_eq!(address("10-244-0-5"), None);
     assert_eq!(address("x.10-244-0-5.default"), None);
 }
+
+#[test]
+fn a11_4_a_set_s_pods_have_names_below_their_headless_service() {
+    let pod = |name: &str, ip: &str, ready: bool| json!({"addresses": [ip], "hostname": name, "conditions": {"ready": ready}});
+    check(
+        json!({"clusterIP": "None", "ports": [{"name": "web", "port": 80}]}),
+        &[slice(
+            json!([{"name": "web", "port": 80, "protocol": "TCP"}]),
+            json!([pod("web-0", "10.0.0.1", true), pod("web-1", "10.0.0.2", false)]),
+        )],
+        &[
+            "@ A 10.0.0.1",
+            "web-0.@ A 10.0.0.1",
+            "_web._tcp.@ SRV 80 web-0.@",
+            "1.0.0.10.in-addr.arpa PTR web-0.@",
+        ],
+    );
+}

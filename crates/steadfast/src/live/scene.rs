@@ -141,6 +141,7 @@ impl Scene {
             pods: self.pods.values().collect(),
             claims: self.claims.values().collect(),
             revisions: self.revisions.values().collect(),
+            early_ends: &BTreeMap::new(),
             gates: Gates::default(),
         };
         let reasons = statefulset::because(&seen, Timestamp::now());

@@ -59,8 +59,15 @@ fn a3_1_policies_are_of_a_list() {
     );
     check(
         "/spec/updateStrategy",
-        json!({"type": "Recreate"}),
-        "spec.updateStrategy: Invalid value: {\"type\":\"Recreate\"}: must be 'RollingUpdate' or 'OnDelete'",
+        json!({"type": "Never"}),
+        "spec.updateStrategy: Invalid value: {\"type\":\"Never\"}: must be 'RollingUpdate' or 'OnDelete'",
+    );
+    assert_eq!(
+        created(
+            sets(),
+            &with(&set(), "/spec/updateStrategy", json!({"type": "Recreate"}))
+        ),
+        [""; 0]
     );
 }
 
@@ -69,6 +76,11 @@ fn a3_2_on_delete_with_rolling_update_is_invalid() {
     check(
         "/spec/updateStrategy",
         json!({"type": "OnDelete", "rollingUpdate": {"partition": 1}}),
+        "spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'",
+    );
+    check(
+        "/spec/updateStrategy",
+        json!({"type": "Recreate", "rollingUpdate": {"partition": 1}}),
         "spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'",
     );
 }
