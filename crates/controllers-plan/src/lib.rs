@@ -22,6 +22,7 @@ pub mod service_accounts;
 pub mod statefulset;
 pub mod taint_eviction;
 pub mod ttl;
+pub mod why;
 
 mod claiming;
 mod difference;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use api::k8s::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
-use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod};
+use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::{Plan, Reason, Step, is_terminating};
 
 pub(crate) mod canonical;
 mod claims;
+mod forecast;
 pub(crate) mod health;
 mod identity;
 mod membership;
@@ -24,13 +25,16 @@ mod recreate;
 mod replicas;
 mod revision;
 mod rollout;
+mod service;
 mod status;
 mod telling;
 
 pub use claims::names as claim_names;
+pub use forecast::{Beginning, Forecast, Foreseen, forecast};
 pub use health::trouble;
 pub use identity::{POD_INDEX_LABEL, POD_NAME_LABEL, REVISION_LABEL, parse_name, pod_name};
 pub use revision::{HASH_LABEL, data_of, hash, name as revision_name};
+pub use service::service_problem;
 pub use status::WAITING_CONDITION;
 
 use claims::Claims;
@@ -78,6 +82,8 @@ pub struct Observed<'a> {
     pub claims: Vec<&'a PersistentVolumeClaim>,
     /// Its revisions, those of nobody, and those that bear a name of the set's.
     pub revisions: Vec<&'a ControllerRevision>,
+    /// The Service of the name that the set says: `None` if nobody looked, `Some(None)` if there is none.
+    pub service: Option<Option<&'a Service>>,
     /// How often in a row the pod of an ordinal has ended without ever having been ready (A7.12); ordinals that are
     /// not listed have not. Objects do not remember this, so whoever calls does.
     pub early_ends: &'a BTreeMap<i64, u32>,
@@ -113,6 +119,9 @@ pub fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan {
         prepare(&facts, &mut draft);
         replicas::advance(&facts, &mut draft);
         conclude(&facts, &mut draft);
+        draft
+            .events
+            .extend(seen.service.and_then(|service| service::warning(seen.set, service)));
     }
     status::conclude(&facts, &mut draft);
     draft

@@ -22,7 +22,7 @@ async fn ask(client: &Client, method: &str, path: &str, content_type: &str, body
     } else {
         body.to_string().into_bytes()
     };
-    let request = request.body(body).map_err(|error| kube::Error::HttpError(error))?;
+    let request = request.body(body).map_err(kube::Error::HttpError)?;
     client.request(request).await
 }
 

@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Snapshot(SnapshotArgs),
     /// Check that the store of a stopped daemon, or a snapshot, is undamaged
     Check(CheckArgs),
+    /// Explain why a StatefulSet, pod or claim is not as desired, down to the root (reads any cluster)
+    Why(WhyArgs),
+    /// Tell what a change to a StatefulSet would do, step by step, before it is made (reads any cluster)
+    Plan(PlanArgs),
     /// Walk through the textbook StatefulSet against a running Steadfast, checking every step
     #[command(hide = true)]
     Walk(WalkArgs),
@@ -206,6 +210,53 @@ pub(crate) struct CheckArgs {
     /// Check this snapshot instead
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: Option<PathBuf>,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For machines.
+    Json,
+}
+
+/// `steadfast why`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WhyArgs {
+    /// What to explain: sts/NAME, pod/NAME or pvc/NAME
+    #[arg(value_name = "KIND/NAME")]
+    pub(crate) object: String,
+    /// Namespace [default: that of the kubeconfig]
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    /// Kubeconfig of the cluster
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Answer in another form
+    #[arg(short, long, value_name = "FORM")]
+    pub(crate) output: Option<OutputFormat>,
+}
+
+/// `steadfast plan`; exit code 0: no change, 2: changes, 1: blocked.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PlanArgs {
+    /// The StatefulSets as they are to be (repeatable; - for standard input)
+    #[arg(short = 'f', long = "filename", value_name = "FILE", conflicts_with_all = ["scale", "delete"])]
+    pub(crate) files: Vec<PathBuf>,
+    /// Scale a StatefulSet
+    #[arg(long, value_name = "SET=N", conflicts_with = "delete")]
+    pub(crate) scale: Option<String>,
+    /// Delete a pod
+    #[arg(long, value_name = "pod/NAME")]
+    pub(crate) delete: Option<String>,
+    /// Namespace [default: that of the manifest or the kubeconfig]
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    /// Kubeconfig of the cluster
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Answer in another form
+    #[arg(short, long, value_name = "FORM")]
+    pub(crate) output: Option<OutputFormat>,
 }
 
 /// `steadfast walk`.

@@ -4,6 +4,7 @@
 //! must be reached before any thread exists. Everything else starts the async runtime and runs one command.
 
 mod args;
+mod cluster;
 mod config;
 mod daemon;
 mod down;
@@ -16,11 +17,13 @@ mod kubeconfig;
 mod live;
 mod manifests;
 mod pki;
+mod plan;
 mod preflight;
 mod services;
 mod snapshot;
 mod up;
 mod walk;
+mod why;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -63,6 +66,8 @@ async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Image(image) => image::run(image).await,
         Command::Snapshot(command) => tokio::task::spawn_blocking(move || snapshot::run(&command)).await?,
         Command::Check(command) => tokio::task::spawn_blocking(move || snapshot::check(&command)).await?,
+        Command::Why(why) => why::run(why).await,
+        Command::Plan(plan) => plan::run(plan).await,
         Command::Walk(walk) => walk::run(walk).await,
     }
 }

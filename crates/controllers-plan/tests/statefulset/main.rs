@@ -8,6 +8,7 @@
 mod claims;
 mod convergence;
 mod edges;
+mod forecast;
 mod identity;
 mod membership;
 mod order;

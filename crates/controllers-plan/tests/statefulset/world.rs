@@ -232,6 +232,7 @@ impl World {
             pods: pods.iter().collect(),
             claims: claims.iter().collect(),
             revisions: revisions.iter().collect(),
+            service: None,
             early_ends: &self.early_ends,
             gates: self.gates,
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::k8s::api::apps::v1::{ControllerRevision, StatefulSet};
-use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod};
+use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use controllers_plan::statefulset::{self, Gates, Observed, parse_name};
 use controllers_plan::{Key, Kind, Plan, controller_of, is_terminating};
@@ -31,6 +31,8 @@ pub(crate) fn row(config: &Config) -> Row {
             Watch::on::<Pod>(of_pod),
             Watch::on::<PersistentVolumeClaim>(of_claim),
             Watch::on::<ControllerRevision>(of_revision),
+            // Read when a set is planned anyway: a Service alone changes nothing about its pods.
+            Watch::on::<Service>(|_, _| Vec::new()),
         ],
         decide: Box::new(move |caches, key, now| decide(caches, key, now, gates, &early_ends)),
     }
@@ -76,16 +78,17 @@ fn of_claim(caches: &Caches, change: &Change<PersistentVolumeClaim>) -> Vec<Key>
     let Some((prefix, Some(ordinal))) = parse_name(name_of(meta)) else {
         return Vec::new();
     };
-    let sets = caches.of::<ServedSet>().in_namespace(namespace_of(meta));
-    let made_it = |set: &&Arc<ServedSet>| {
-        prefix.ends_with(name_of(set.meta()))
-            && statefulset::claim_names(&set.set, ordinal)
-                .iter()
-                .any(|(_, claim)| claim == name_of(meta))
+    // A claim is named `<template>-<set>-<ordinal>`, and both may hold dashes: whatever follows one may be the set.
+    let sets = caches.of::<ServedSet>();
+    let named = prefix.match_indices('-').map(|(dash, _)| &prefix[dash + 1..]);
+    let made_it = |set: &Arc<ServedSet>| {
+        statefulset::claim_names(&set.set, ordinal)
+            .iter()
+            .any(|(_, claim)| claim == name_of(meta))
     };
-    sets.iter()
-        .filter(made_it)
-        .map(|set| key(namespace_of(meta), name_of(set.meta())))
+    named
+        .filter(|name| sets.get(namespace_of(meta), name).is_some_and(|set| made_it(&set)))
+        .map(|name| key(namespace_of(meta), name))
         .collect()
 }
 
@@ -135,16 +138,23 @@ fn decide(caches: &Caches, key: &Key, now: Timestamp, gates: Gates, early_ends: 
     );
     let claims = claims(caches, &served);
     let ends = early_ends.note(key, uid_of(served.meta()), pods.values().map(Arc::as_ref));
+    let service = service_of(caches, &served);
     let seen = Observed {
         set: &served.set,
         template: &served.template,
         pods: pods.values().map(Arc::as_ref).collect(),
         claims: claims.iter().map(Arc::as_ref).collect(),
         revisions: revisions.values().map(Arc::as_ref).collect(),
+        service: Some(service.as_deref()),
         early_ends: &ends,
         gates,
     };
     statefulset::plan(&seen, now)
+}
+
+fn service_of(caches: &Caches, served: &ServedSet) -> Option<Arc<Service>> {
+    let name = served.set.spec.as_ref()?.service_name.as_deref()?;
+    caches.of::<Service>().get(namespace_of(served.meta()), name)
 }
 
 /// What a set controls, and what bears its name or belongs to nobody.

@@ -112,7 +112,7 @@ impl Order {
             let is_ordered = spec["podManagementPolicy"] != "Parallel";
             is_wanted && (!is_ordered || (start..ordinal).all(|lower| self.was_well(at, &format!("{set}-{lower}"))))
         };
-        (!specs.iter().any(|spec| may(spec)))
+        (!specs.iter().any(may))
             .then(|| format!("invariant 3: {name} is made before its predecessors are ready, or is not wanted"))
     }
 
@@ -144,8 +144,7 @@ impl Order {
         }
         let specs = self.specs(at, set);
         let may = |spec: &&Value| self.may_delete(at, spec, set, ordinal, &states);
-        (!specs.iter().any(|spec| may(spec)))
-            .then(|| format!("invariant 3: {name} is deleted out of order or without cause"))
+        (!specs.iter().any(may)).then(|| format!("invariant 3: {name} is deleted out of order or without cause"))
     }
 
     fn may_delete(&self, at: Duration, spec: &Value, set: &str, ordinal: i64, states: &[&Value]) -> bool {

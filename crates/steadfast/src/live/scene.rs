@@ -141,6 +141,7 @@ impl Scene {
             pods: self.pods.values().collect(),
             claims: self.claims.values().collect(),
             revisions: self.revisions.values().collect(),
+            service: None,
             early_ends: &BTreeMap::new(),
             gates: Gates::default(),
         };
