@@ -22,4 +22,4 @@ mod watching;
 mod world;
 
 pub use episode::{Episode, Outcome, run};
-pub use user::Deed;
+pub use world::FAULTS;

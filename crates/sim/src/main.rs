@@ -1,11 +1,13 @@
-//! Runs many episodes side by side and tells of the first that fails.
+//! Runs many episodes side by side, each in a process of its own, and tells of the first that fails.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Parser;
-use sim::{Episode, run, shorten};
+use sim::{Episode, Outcome, run, shorten};
 
 /// Simulates the control plane, one seed after the other.
 #[derive(Debug, Parser)]
@@ -17,17 +19,23 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// Stop after so many seconds
-    #[arg(long, default_value_t = u64::MAX)]
+    #[arg(long, default_value_t = 1_000_000_000)]
     seconds: u64,
     /// How many at a time [default: one per processor]
     #[arg(long)]
     jobs: Option<usize>,
-    /// Run each seed twice and compare
+    /// Run only this seed, with its trace
+    #[arg(long, value_name = "SEED")]
+    one: Option<u64>,
+    /// With --one: deeds of the user that do not happen, by number
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    leave_out: Vec<usize>,
+    /// With --one: faults that do not happen
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = clap::builder::PossibleValuesParser::new(sim::FAULTS))]
+    without: Vec<String>,
+    /// With --one: print no trace
     #[arg(long)]
-    twice: bool,
-    /// Print the trace even if nothing is wrong
-    #[arg(long)]
-    trace: bool,
+    quiet: bool,
 }
 
 /// What all threads share.
@@ -36,82 +44,132 @@ struct Tally {
     next: AtomicU64,
     done: AtomicU64,
     steps: AtomicU64,
-    failed: std::sync::Mutex<Vec<u64>>,
+    failed: Mutex<Option<(u64, usize)>>,
 }
 
-fn main() -> ExitCode {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    if let Some(seed) = args.one {
+        return Ok(one(&args, seed));
+    }
     let began = Instant::now();
-    let deadline = began.checked_add(Duration::from_secs(args.seconds));
+    let deadline = began + Duration::from_secs(args.seconds);
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tally = Tally::default();
     std::thread::scope(|scope| {
-        for _ in 0..args.jobs.unwrap_or(processors) {
-            scope.spawn(|| work(&args, &tally, deadline));
-        }
-    });
+        let workers: Vec<_> = (0..args.jobs.unwrap_or(processors))
+            .map(|_| scope.spawn(|| work(&args, &tally, deadline)))
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
     let (done, steps) = (tally.done.into_inner(), tally.steps.into_inner());
-    let took = began.elapsed();
     println!(
         "{done} seeds from {}, {steps} steps, {:.1} s",
         args.from,
-        took.as_secs_f64()
+        began.elapsed().as_secs_f64()
     );
-    let failed = tally.failed.into_inner().unwrap_or_default();
-    let Some(seed) = failed.first() else {
-        return ExitCode::SUCCESS;
-    };
-    explain(*seed);
-    ExitCode::FAILURE
-}
-
-fn work(args: &Args, tally: &Tally, deadline: Option<Instant>) {
-    loop {
-        let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        let index = tally.next.fetch_add(1, Ordering::Relaxed);
-        let has_failed = tally.failed.lock().is_ok_and(|failed| !failed.is_empty());
-        if is_over || has_failed || index >= args.seeds {
-            return;
-        }
-        let episode = Episode {
-            seed: args.from + index,
-            deeds: None,
-            faults: None,
-            with_trace: args.trace,
-        };
-        let outcome = run(&episode);
-        tally.done.fetch_add(1, Ordering::Relaxed);
-        tally.steps.fetch_add(outcome.steps, Ordering::Relaxed);
-        for line in &outcome.trace {
-            println!("{line}");
-        }
-        let differs = args.twice && run(&episode).digest != outcome.digest;
-        if differs {
-            println!("seed {} does not run twice the same", episode.seed);
-        }
-        if (differs || !outcome.violations.is_empty())
-            && let Ok(mut failed) = tally.failed.lock()
-        {
-            failed.push(episode.seed);
+    match tally.failed.into_inner().unwrap_or_default() {
+        None => Ok(ExitCode::SUCCESS),
+        Some((seed, deeds)) => {
+            explain(seed, deeds)?;
+            Ok(ExitCode::FAILURE)
         }
     }
 }
 
-fn explain(seed: u64) {
-    let whole = run(&Episode {
+/// Runs one episode here; the last line is for the process that asked.
+fn one(args: &Args, seed: u64) -> ExitCode {
+    let episode = Episode {
         seed,
-        deeds: None,
-        faults: None,
-        with_trace: false,
-    });
-    println!("seed {seed} fails: {:#?}", whole.violations);
-    if whole.violations.is_empty() {
-        return;
-    }
-    let (episode, outcome) = shorten::shorten(&whole, seed);
-    println!("shortened to {:#?}\n{:#?}", episode.deeds, episode.faults);
-    for line in &outcome.trace {
+        left_out: args.leave_out.clone(),
+        without: args.without.clone(),
+        with_trace: !args.quiet,
+    };
+    let Outcome {
+        violations,
+        steps,
+        digest,
+        trace,
+        deeds,
+    } = run(&episode);
+    for line in trace.iter().chain(&violations) {
         println!("{line}");
     }
-    println!("violations: {:#?}", outcome.violations);
+    println!("{} {steps} {deeds} {digest}", violations.len());
+    ExitCode::from(u8::from(!violations.is_empty()))
+}
+
+/// What another process says of an episode: violations, steps, deeds, and all that it printed.
+fn ask(episode: &Episode) -> anyhow::Result<(u64, u64, usize, String)> {
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+    command.args(words(episode));
+    let output = command.output().context("cannot start this program again")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = text.lines().next_back().unwrap_or_default();
+    let numbers: Vec<u64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [violations, steps, deeds, _] = numbers[..] else {
+        // It panicked: that is a finding, too.
+        return Ok((1, 0, 0, format!("{text}{said}")));
+    };
+    Ok((violations, steps, usize::try_from(deeds)?, text))
+}
+
+fn words(episode: &Episode) -> Vec<String> {
+    let mut words = vec!["--one".to_owned(), episode.seed.to_string()];
+    if !episode.left_out.is_empty() {
+        let numbers: Vec<String> = episode.left_out.iter().map(usize::to_string).collect();
+        words.extend(["--leave-out".to_owned(), numbers.join(",")]);
+    }
+    if !episode.without.is_empty() {
+        words.extend(["--without".to_owned(), episode.without.join(",")]);
+    }
+    if !episode.with_trace {
+        words.push("--quiet".to_owned());
+    }
+    words
+}
+
+fn work(args: &Args, tally: &Tally, deadline: Instant) -> anyhow::Result<()> {
+    loop {
+        let index = tally.next.fetch_add(1, Ordering::Relaxed);
+        let has_failed = tally.failed.lock().is_ok_and(|failed| failed.is_some());
+        if Instant::now() >= deadline || has_failed || index >= args.seeds {
+            return Ok(());
+        }
+        let seed = args.from + index;
+        let episode = Episode {
+            seed,
+            ..Episode::default()
+        };
+        let (violations, steps, deeds, _) = ask(&episode)?;
+        tally.done.fetch_add(1, Ordering::Relaxed);
+        tally.steps.fetch_add(steps, Ordering::Relaxed);
+        if violations > 0
+            && let Ok(mut failed) = tally.failed.lock()
+        {
+            failed.get_or_insert((seed, deeds));
+        }
+    }
+}
+
+fn explain(seed: u64, deeds: usize) -> anyhow::Result<()> {
+    println!("seed {seed} fails; it is being shortened");
+    let mut problem = None;
+    let mut shortest = shorten::shorten(seed, deeds, |candidate| match ask(candidate) {
+        Ok((violations, ..)) => violations > 0,
+        Err(error) => {
+            problem = Some(error);
+            false
+        }
+    });
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
+    shortest.with_trace = true;
+    println!("{}", ask(&shortest)?.3);
+    println!("again: cargo xtask sim {}", words(&shortest).join(" "));
+    Ok(())
 }

@@ -19,7 +19,7 @@ pub(crate) const TROUBLE: Duration = Duration::from_secs(90);
 
 /// One thing that happens to the cluster.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Deed {
+pub(crate) enum Deed {
     /// A change of a set's spec (a merge patch of it).
     Edit(&'static str, Value),
     /// A pod is deleted.

@@ -16,7 +16,7 @@ pub(crate) const NODES: usize = 3;
 
 /// Who makes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
+pub(crate) enum Who {
     /// All controllers, one process.
     Controllers,
     /// The scheduler.
@@ -27,32 +27,45 @@ pub enum Who {
     User,
 }
 
+/// The names of the faults.
+pub const FAULTS: [&str; 9] = [
+    "refused",
+    "unwell",
+    "conflict",
+    "unanswered",
+    "late",
+    "crash",
+    "stall",
+    "cut",
+    "twice",
+];
+
 /// How often what goes wrong, from 0 (never) to 1 (at every occasion).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// A request does not reach the server.
-    pub refused: f64,
+    pub(crate) refused: f64,
     /// The server is busy (429) or not itself (500).
-    pub unwell: f64,
+    pub(crate) unwell: f64,
     /// A write is answered with a conflict.
-    pub conflict: f64,
+    pub(crate) conflict: f64,
     /// A write takes effect, and its answer gets lost.
-    pub unanswered: f64,
+    pub(crate) unanswered: f64,
     /// A request or its answer is late.
-    pub late: f64,
+    pub(crate) late: f64,
     /// Whoever asks dies before the request or after it.
-    pub crash: f64,
+    pub(crate) crash: f64,
     /// A watch stalls, so that its caches become stale.
-    pub stall: f64,
+    pub(crate) stall: f64,
     /// A watch loses events and says so, or ends.
-    pub cut: f64,
+    pub(crate) cut: f64,
     /// A watch tells an event twice.
-    pub twice: f64,
+    pub(crate) twice: f64,
 }
 
 impl Faults {
     /// Nothing goes wrong.
-    pub const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         refused: 0.0,
         unwell: 0.0,
         conflict: 0.0,
@@ -63,6 +76,27 @@ impl Faults {
         cut: 0.0,
         twice: 0.0,
     };
+
+    /// The same without some of them, by name.
+    pub(crate) fn without(mut self, names: &[String]) -> Self {
+        let all = [
+            &mut self.refused,
+            &mut self.unwell,
+            &mut self.conflict,
+            &mut self.unanswered,
+            &mut self.late,
+            &mut self.crash,
+            &mut self.stall,
+            &mut self.cut,
+            &mut self.twice,
+        ];
+        for (fault, name) in all.into_iter().zip(FAULTS) {
+            if names.iter().any(|left_out| left_out == name) {
+                *fault = 0.0;
+            }
+        }
+        self
+    }
 
     /// All that can go wrong, in a mix that the seed chooses.
     pub(crate) fn of(chance: &mut Chance) -> Self {

@@ -40,6 +40,8 @@ struct Buffer {
 /// One watch as the writer sees it.
 #[derive(Debug)]
 pub(crate) struct Slot {
+    /// Which one this is since the start: who came first is woken first, in every run.
+    serial: u64,
     prefix: Arc<str>,
     buffer: Mutex<Buffer>,
     wake: Notify,
@@ -76,6 +78,8 @@ struct Progress {
 
 #[derive(Debug, Default)]
 struct Slots {
+    /// How many there have been.
+    count: u64,
     by_prefix: HashMap<Arc<str>, Vec<Arc<Slot>>>,
     /// How many prefixes there are of each length: a key is looked up once per length.
     lengths: BTreeMap<usize, usize>,
@@ -122,7 +126,9 @@ impl Hub {
             behind,
             lost: false,
         });
+        slots.count += 1;
         let slot = Arc::new(Slot {
+            serial: slots.count,
             prefix: prefix.clone(),
             buffer,
             wake: Notify::new(),
@@ -162,7 +168,7 @@ impl Hub {
             deliveries.extend(slots.of_key(event.key()).map(|slot| (slot, event)));
         }
         // Stable, so each watch keeps the order of its events and gets the group in one piece.
-        deliveries.sort_by_key(|(slot, _)| Arc::as_ptr(slot));
+        deliveries.sort_by_key(|(slot, _)| slot.serial);
         for group in deliveries.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
             group[0].0.offer(group.iter().map(|(_, event)| (*event).clone()));
         }
