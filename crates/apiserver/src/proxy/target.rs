@@ -94,7 +94,7 @@ async fn service(server: &Server, call: &Call, address: &Address) -> Outcome<Bac
     if found.is_empty() {
         return Err(unavailable(format!("no endpoints available for service {name:?}")));
     }
-    let (ip, port) = found.swap_remove(rand::random_range(0..found.len()));
+    let (ip, port) = found.swap_remove(rand::Rng::random_range(&mut ambient::rng(), 0..found.len()));
     Ok(address.backend(ip, port))
 }
 

@@ -137,7 +137,7 @@ fn carry_out(model: &mut Model, plan: &Plan, forecast: &mut Forecast) {
         let (kind, name) = (action.key().kind.kind, action.key().name.clone());
         let verb = match &action.write {
             Write::Create(_) => "create",
-            Write::Delete { .. } => "delete",
+            Write::Delete { .. } | Write::Kill { .. } => "delete",
             Write::Patch { .. } | Write::Replace { .. } => "change",
         };
         let shown = match kind {
@@ -273,7 +273,7 @@ impl Model {
             }
             Write::Patch { patch, .. } => self.edit(kind, &name, patch),
             Write::Replace { body, .. } => self.put(kind, body.clone()),
-            Write::Delete { .. } => self.delete(kind, &name),
+            Write::Delete { .. } | Write::Kill { .. } => self.delete(kind, &name),
         }
     }
 
