@@ -257,7 +257,7 @@ impl Config {
             Runtime::Embedded { oci_runtime } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
             Runtime::Endpoint(endpoint) => (Some(endpoint.clone()), None),
         };
-        let rows: [(&str, &str, Option<String>); 12] = [
+        let rows: [(&str, &str, Option<String>); 13] = [
             (
                 "Where objects, volumes, images and certificates are kept.",
                 "data-dir",
