@@ -15,6 +15,9 @@ use serde_json::Value;
 /// The largest body taken, upstream's limit.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// How much YAML aliases may add to a document: enough for whoever saves some lines, too little to keep the server busy.
+const ALIAS_EVENTS_MAX: usize = 10_000;
+
 /// Reads a whole body.
 pub(crate) async fn read(body: Body) -> Outcome<Bytes> {
     match Limited::new(body, BODY_BYTES_MAX).collect().await {
@@ -51,7 +54,11 @@ pub(crate) fn yaml(text: &[u8]) -> Outcome<Value> {
     if let Ok(value) = serde_json::from_slice(text) {
         return Ok(value);
     }
-    serde_saphyr::from_slice(text).map_err(|error| bad_request(format!("error converting YAML to JSON: {error}")))
+    let options = serde_saphyr::options! {
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: ALIAS_EVENTS_MAX },
+    };
+    serde_saphyr::from_slice_with_options(text, options)
+        .map_err(|error| bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
 /// Decodes the object that a create or update carries and checks that it is of the kind its path says.
