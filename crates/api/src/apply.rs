@@ -56,7 +56,7 @@ pub fn track_update(kind: &Kind, old: Option<&Value>, new: &mut Value, writer: &
     if entries.is_empty() && old.is_some() {
         return;
     }
-    let of = Node::of_type(kind.schema);
+    let of = Node::of_kind(kind);
     let mut difference = match old {
         Some(old) => compare(of, Some(old), Some(new)),
         None => compare(of, Some(&of.nothing()), Some(new)),
@@ -144,6 +144,7 @@ fn strip(fields: &mut FieldSet) {
 /// Fields that a write through this (sub)resource does not set, though the request may have them.
 fn ignored(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
     match (kind.kind, subresource) {
+        (_, "status") if kind.custom.is_some() => &[&["f:spec"], &["f:metadata"]],
         (_, "") if kind.has_status => &[&["f:status"]],
         ("Pod", "status") => &[
             &["f:spec"],

@@ -84,6 +84,10 @@ impl Row<'_> {
 
 /// `columnDefinitions` of a kind's table.
 pub fn definitions(kind: &Kind) -> Value {
+    if let Some(version) = &kind.custom {
+        let name = json!({"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0});
+        return std::iter::once(name).chain(version.columns()).collect();
+    }
     let columns = layout::of(kind).into_iter().map(|(name, kind, priority)| {
         let format = if name == "Name" { "name" } else { "" };
         json!({"name": name, "type": kind, "format": format, "description": "", "priority": priority})
@@ -94,6 +98,16 @@ pub fn definitions(kind: &Kind) -> Value {
 /// `cells` of one object's row. `now_s` is the time as seconds since 1970, for ages.
 pub fn cells(kind: &Kind, object: &Value, now_s: i64) -> Vec<Value> {
     let row = Row { object, now_s };
+    match &kind.custom {
+        Some(version) => std::iter::once(row.name())
+            .chain(version.cells(object, now_s))
+            .collect(),
+        None => of_table(kind, row),
+    }
+}
+
+fn of_table(kind: &Kind, row: Row<'_>) -> Vec<Value> {
+    let object = row.object;
     match (kind.group, kind.kind) {
         ("", "Pod") => pods::pod(row),
         ("", "PodTemplate") => workloads::pod_template(row),

@@ -14,12 +14,21 @@ mod rights;
 mod storage;
 mod workloads;
 
+use crate::custom;
 use crate::kinds::Kind;
 use crate::schema;
 use serde_json::Value;
 
 /// Fills in the defaults of an object and brings quantities and times into canonical form. Idempotent.
 pub fn apply(kind: &Kind, object: &mut Value) {
+    if let Some(version) = &kind.custom {
+        settle_metadata(object);
+        version.fill_defaults(object);
+        return;
+    }
+    if custom::is_definition(kind) {
+        custom::definition::fill_defaults(object);
+    }
     // Structs that Go always has get their defaults even where the client left them out.
     schema::fill_zero(kind.schema, object);
     schema::for_each_named(kind.schema, object, &mut |name, value| {
@@ -29,6 +38,18 @@ pub fn apply(kind: &Kind, object: &mut Value) {
     // What was dropped as zero, and what the defaults made, is shown as Go shows it.
     schema::fill_zero(kind.schema, object);
     canonical::quantities_and_times(kind.schema, object);
+}
+
+/// Metadata have the form that Go gives them whatever they belong to.
+fn settle_metadata(object: &mut Value) {
+    const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let Some(metadata) = object.get_mut("metadata") else {
+        return;
+    };
+    schema::for_each_named(OBJECT_META, metadata, &mut |name, value| {
+        canonical::drop_zero(short(name), value);
+    });
+    canonical::quantities_and_times(OBJECT_META, metadata);
 }
 
 /// A published schema's name without the part that all of them share: `core.v1.Pod`.

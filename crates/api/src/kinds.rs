@@ -154,14 +154,16 @@ impl Kind {
         by_resource(self.storage_group, self.storage_version, self.plural).expect("the table names served kinds only")
     }
 
-    /// Whether objects are stored in the form of this kind.
+    /// Whether objects are served as they are stored: in the form of this kind, with nothing to fill in.
     pub fn is_stored_as_served(&self) -> bool {
-        self.storage_group == self.group && self.storage_version == self.version
+        self.custom.is_none() && self.storage_group == self.group && self.storage_version == self.version
     }
 
     /// The verbs of the main resource, as discovery lists them.
     pub fn verbs(&self) -> &'static [&'static str] {
-        if self.delete_collection {
+        if self.custom.as_ref().is_some_and(|version| version.is_terminating) {
+            &["delete", "deletecollection", "get", "list", "watch"]
+        } else if self.delete_collection {
             &[
                 "create",
                 "delete",

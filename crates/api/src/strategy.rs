@@ -6,6 +6,7 @@ mod pod;
 mod semantic;
 mod service;
 
+use crate::custom;
 use crate::kinds::Kind;
 use serde_json::{Value, json};
 
@@ -42,7 +43,9 @@ pub fn prepare_create(kind: &Kind, object: &mut Value) {
         remove(&mut object["metadata"], field);
     }
     // A node agent creates its Node with the status it has at hand; upstream keeps it as well.
-    if kind.has_status && kind.kind != "Node" {
+    if kind.has_status && kind.custom.is_some() {
+        remove(object, "status");
+    } else if kind.has_status && kind.kind != "Node" {
         let status = initial_status(kind, object);
         object["status"] = status;
     }
@@ -55,6 +58,9 @@ pub fn prepare_create(kind: &Kind, object: &mut Value) {
     }
     if kind.group == "batch" && kind.kind == "Job" {
         job::select_own(object);
+    }
+    if custom::is_definition(kind) {
+        custom::definition::note_storage(object);
     }
 }
 
@@ -103,6 +109,7 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
         }
         ("", "Service") => service::keep_allocated(new, old),
         ("certificates.k8s.io", "CertificateSigningRequest") => take_field(new, old, "spec"),
+        _ if custom::is_definition(kind) => custom::definition::note_storage(new),
         ("", "Secret") if new["type"].as_str().unwrap_or_default().is_empty() => take_field(new, old, "type"),
         _ => {}
     }
@@ -145,6 +152,9 @@ pub fn prepare_resize(kind: &Kind, new: &mut Value, old: &Value) {
 fn spec_changed(kind: &Kind, new: &Value, old: &Value) -> bool {
     let differs = |field: &str| !semantic::equal(&new[field], &old[field]);
     let annotations_differ = || !semantic::equal(&new["metadata"]["annotations"], &old["metadata"]["annotations"]);
+    if kind.custom.is_some() {
+        return custom_differs(kind, new, old);
+    }
     let labels_differ = || !semantic::equal(&new["metadata"]["labels"], &old["metadata"]["labels"]);
     match kind.kind {
         "Deployment" | "Ingress" => differs("spec") || annotations_differ(),
@@ -155,11 +165,27 @@ fn spec_changed(kind: &Kind, new: &Value, old: &Value) -> bool {
     }
 }
 
+/// All of a custom resource counts but its type, its metadata, and a status that has a subresource.
+fn custom_differs(kind: &Kind, new: &Value, old: &Value) -> bool {
+    let counts = |name: &str| match name {
+        "apiVersion" | "kind" | "metadata" => false,
+        "status" => !kind.has_status,
+        _ => true,
+    };
+    let names = [new, old]
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flat_map(|object| object.keys());
+    names
+        .filter(|name| counts(name))
+        .any(|name| new.get(name) != old.get(name))
+}
+
 /// Readies a replacement through `/status`: everything but status, labels, annotations and finalizers from `old`.
 pub fn prepare_status_update(kind: &Kind, new: &mut Value, old: &Value) {
     let mut merged = old.clone();
     take_field(&mut merged, new, "status");
-    let fields = if is_status_only(kind) {
+    let fields = if is_status_only(kind) || kind.custom.is_some() {
         &["managedFields", "resourceVersion"][..]
     } else {
         &STATUS_METADATA[..]
@@ -167,10 +193,13 @@ pub fn prepare_status_update(kind: &Kind, new: &mut Value, old: &Value) {
     for field in fields {
         take_field(&mut merged["metadata"], &new["metadata"], field);
     }
-    if kind.kind == "Pod" && merged["status"]["qosClass"].as_str().unwrap_or_default().is_empty() {
+    if kind.group.is_empty()
+        && kind.kind == "Pod"
+        && merged["status"]["qosClass"].as_str().unwrap_or_default().is_empty()
+    {
         take_field(&mut merged["status"], &old["status"], "qosClass");
     }
-    if kind.kind == "Namespace" {
+    if kind.group.is_empty() && kind.kind == "Namespace" {
         name_label(&mut merged);
     }
     if kind.kind == "CertificateSigningRequest" {
@@ -182,7 +211,7 @@ pub fn prepare_status_update(kind: &Kind, new: &mut Value, old: &Value) {
 /// Whether deleting the object is graceful, and for how many seconds: a pod's grace (option, else
 /// `spec.terminationGracePeriodSeconds`; 0 if it has no node or has ended), `None` for all other kinds.
 pub fn grace_period_s(kind: &Kind, object: &Value, option_s: Option<i64>) -> Option<i64> {
-    if kind.kind != "Pod" {
+    if !kind.group.is_empty() || kind.kind != "Pod" {
         return None;
     }
     let has_ended = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));

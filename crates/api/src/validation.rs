@@ -27,6 +27,7 @@ mod services;
 mod statefulsets;
 mod workloads;
 
+use crate::custom;
 use crate::error::FieldError;
 use crate::kinds::Kind;
 use place::{Errors, Place};
@@ -37,6 +38,14 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let object = Place::root(object);
     metadata::create(kind, &object, &mut errors);
+    if let Some(version) = &kind.custom {
+        errors.extend(version.check(object.value, None));
+        return errors;
+    }
+    if custom::is_definition(kind) {
+        errors.extend(custom::definition::validate(object.value, None));
+        return errors;
+    }
     match (kind.group, kind.kind) {
         ("", "Pod") => pods::create(&object, &mut errors),
         ("apps", "StatefulSet") => statefulsets::create(&object, &mut errors),
@@ -91,6 +100,14 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let (new, old) = (Place::root(new), Place::root(old));
     metadata::update(&new, &old, &mut errors);
+    if let Some(version) = &kind.custom {
+        errors.extend(version.check(new.value, Some(old.value)));
+        return errors;
+    }
+    if custom::is_definition(kind) {
+        errors.extend(custom::definition::validate(new.value, Some(old.value)));
+        return errors;
+    }
     match (kind.group, kind.kind) {
         ("", "Pod") => pods::update(&new, &old, &mut errors),
         ("apps", "StatefulSet") => statefulsets::update(&new, &old, &mut errors),
@@ -122,6 +139,14 @@ pub fn status_update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let (new, old) = (Place::root(new), Place::root(old));
     metadata::update(&new, &old, &mut errors);
+    if let Some(version) = &kind.custom {
+        errors.extend(version.check(new.value, Some(old.value)));
+        return errors;
+    }
+    if custom::is_definition(kind) {
+        errors.extend(custom::definition::validate_status(new.value));
+        return errors;
+    }
     match (kind.group, kind.kind) {
         ("", "Pod") => pods::status_update(&new, &old, &mut errors),
         ("apps", "StatefulSet") => statefulsets::status_update(&new, &old, &mut errors),
@@ -174,6 +199,12 @@ pub fn scale_update(scale: &Value) -> Vec<FieldError> {
 
 /// Texts for `Warning` headers: kinds and fields that no part of Steadfast acts on, and upstream's own warnings.
 pub fn warnings(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
+    if kind.custom.is_some() {
+        return Vec::new();
+    }
+    if custom::is_definition(kind) {
+        return custom::definition::warnings(new);
+    }
     let mut texts = gaps::warnings(kind, new, old);
     texts.extend(advice::warnings(kind, new, old));
     texts

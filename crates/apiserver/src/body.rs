@@ -5,7 +5,7 @@ use crate::protobuf;
 use crate::status::{Outcome, bad_request, body_too_large, unsupported_body, virtual_kind};
 use api::error::{FieldError, FieldErrorType, Status};
 use api::kinds::Kind;
-use api::schema::{self, DecodeError};
+use api::schema::{self, DecodeError, FieldValidation};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -65,7 +65,13 @@ pub(crate) fn yaml(text: &[u8]) -> Outcome<Value> {
 pub(crate) fn object(call: &mut Call, text: &Bytes) -> Outcome<Value> {
     let kind = &call.kind.clone();
     check_type(kind, text)?;
-    let decoded = schema::decode(kind.schema, text, call.write.field_validation);
+    if kind.custom.is_some() && media_type(&call.headers) == protobuf::MEDIA_TYPE {
+        return Err(unsupported_body());
+    }
+    let decoded = match &kind.custom {
+        Some(version) => version.decode(text, call.write.field_validation),
+        None => schema::decode(kind.schema, text, call.write.field_validation),
+    };
     let decoded = decoded.map_err(|error| cannot_be_handled(kind, text, &error))?;
     call.warn(decoded.warnings);
     Ok(with_type(kind, decoded.object))
@@ -74,7 +80,7 @@ pub(crate) fn object(call: &mut Call, text: &Bytes) -> Outcome<Value> {
 /// Decodes an object that is the outcome of a patch; what is wrong with it is said of the patch.
 pub(crate) fn patched(call: &mut Call, object: Value, patch: &Value) -> Outcome<Value> {
     let kind = &call.kind.clone();
-    let decoded = schema::decode_value(kind.schema, object, call.write.field_validation).map_err(|error| {
+    let decoded = decode_value(kind, object, call.write.field_validation).map_err(|error| {
         let error = FieldError {
             error: FieldErrorType::Invalid,
             field: "patch".to_owned(),
@@ -85,6 +91,18 @@ pub(crate) fn patched(call: &mut Call, object: Value, patch: &Value) -> Outcome<
     })?;
     call.warn(decoded.warnings);
     Ok(with_type(kind, decoded.object))
+}
+
+/// Decodes an object that is parsed already.
+pub(crate) fn decode_value(
+    kind: &Kind,
+    object: Value,
+    validation: FieldValidation,
+) -> Result<schema::Decoded, DecodeError> {
+    match &kind.custom {
+        Some(version) => version.decode_value(object, validation),
+        None => schema::decode_value(kind.schema, object, validation),
+    }
 }
 
 fn with_type(kind: &Kind, mut object: Value) -> Value {

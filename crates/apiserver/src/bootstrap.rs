@@ -13,7 +13,7 @@ use crate::server::Server;
 use crate::status::Outcome;
 use crate::update::{self, Part, Proposed};
 use crate::user::User;
-use api::kinds::{self, Kind};
+use api::kinds::{self, Kind, KindRef};
 use api::schema::FieldValidation;
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -113,7 +113,7 @@ async fn ensure(server: &Arc<Server>, kind: &'static Kind, namespace: &str, mut 
 }
 
 /// A request that the server makes of itself.
-fn own_call(kind: &'static Kind, namespace: &str, name: &str) -> Call {
+pub(crate) fn own_call(kind: impl Into<KindRef>, namespace: &str, name: &str) -> Call {
     let user = User::new("system:apiserver", ["system:masters"]);
     let write = WriteOptions {
         dry_run: false,

@@ -37,8 +37,10 @@ impl Call {
         form: Form,
         write: WriteOptions,
     ) -> Self {
+        let kind = kind.into();
+        let deprecation = kind.custom.as_ref().and_then(|version| version.deprecation.clone());
         Self {
-            kind: kind.into(),
+            kind,
             namespace,
             name,
             subresource,
@@ -47,7 +49,7 @@ impl Call {
             headers,
             form,
             write,
-            warnings: Vec::new(),
+            warnings: deprecation.into_iter().collect(),
         }
     }
 

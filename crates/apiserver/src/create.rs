@@ -132,7 +132,7 @@ async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outc
     let held = call.kind.clone();
     let kind = &*held;
     let generated = text(&object["metadata"]["name"]).is_none();
-    let lease = if kind.storage_kind().plural == "events" && !call.write.dry_run {
+    let lease = if kind.custom.is_none() && kind.storage_kind().plural == "events" && !call.write.dry_run {
         Some(server.event_lease().await?)
     } else {
         None

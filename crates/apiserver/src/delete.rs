@@ -276,7 +276,7 @@ fn mark(kind: &Kind, object: &Value, options: &DeleteOptions) -> Value {
             }
             return marked;
         }
-        (None, None) if kind.kind == "Namespace" => {
+        (None, None) if kind.group.is_empty() && kind.kind == "Namespace" => {
             metadata["deletionTimestamp"] = json!(clock::text(now_s));
             marked["status"]["phase"] = json!("Terminating");
         }
@@ -289,6 +289,9 @@ fn mark(kind: &Kind, object: &Value, options: &DeleteOptions) -> Value {
             .filter(|generation| *generation > 0)
     {
         marked["metadata"]["generation"] = json!(generation + 1);
+    }
+    if deleted_at.is_none() && api::custom::is_definition(kind) {
+        api::custom::begin_termination(&mut marked, &clock::text(now_s));
     }
     let present = marked["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
     let finalizers = options.finalizers(&present);

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use ring::digest;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The media type of the aggregated documents; clients look for it in the answer.
 pub(crate) const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -58,7 +59,7 @@ const POD_PARTS: &[PodPart] = &[
 /// What may be asked of what runs behind an object.
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
-fn resources() -> Vec<Resource> {
+fn resources(custom: &[Arc<Kind>]) -> Vec<Resource> {
     let mut resources = vec![Resource {
         group: "",
         version: "v1",
@@ -72,7 +73,8 @@ fn resources() -> Vec<Resource> {
         categories: &[],
         stored: None,
     }];
-    resources.extend(kinds::kinds().iter().flat_map(of_kind));
+    let all = kinds::kinds().iter().chain(custom.iter().map(Arc::as_ref));
+    resources.extend(all.flat_map(of_kind));
     resources.extend(REVIEWS.iter().map(|review| Resource {
         group: review.group,
         version: "v1",
@@ -175,9 +177,9 @@ const GROUPS: &[&str] = &[
 ];
 
 /// The served (group, version) pairs in order of preference.
-pub(crate) fn group_versions() -> Vec<(&'static str, &'static str)> {
+pub(crate) fn group_versions(custom: &[Arc<Kind>]) -> Vec<(&'static str, &'static str)> {
     let mut found: Vec<(&str, &str)> = Vec::new();
-    for resource in resources() {
+    for resource in resources(custom) {
         if !found.contains(&(resource.group, resource.version)) {
             found.push((resource.group, resource.version));
         }
@@ -189,36 +191,36 @@ pub(crate) fn group_versions() -> Vec<(&'static str, &'static str)> {
 }
 
 /// The document at a path of discovery in its old form.
-pub(crate) fn document(path: &str, server_address: &str) -> Option<Value> {
+pub(crate) fn document(path: &str, server_address: &str, custom: &[Arc<Kind>]) -> Option<Value> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["api"] => Some(json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}]})),
-        ["api", version] => resource_list("", version),
-        ["apis"] => Some(group_list()),
-        ["apis", group] => api_group(group).map(|mut group| {
+        ["api", version] => resource_list("", version, custom),
+        ["apis"] => Some(group_list(custom)),
+        ["apis", group] => api_group(group, custom).map(|mut group| {
             group["kind"] = json!("APIGroup");
             group["apiVersion"] = json!("v1");
             group
         }),
-        ["apis", group, version] => resource_list(group, version),
+        ["apis", group, version] => resource_list(group, version, custom),
         _ => None,
     }
 }
 
-fn group_list() -> Value {
+fn group_list(custom: &[Arc<Kind>]) -> Value {
     let mut names: Vec<&str> = Vec::new();
-    for (group, _) in group_versions() {
+    for (group, _) in group_versions(custom) {
         if !group.is_empty() && !names.contains(&group) {
             names.push(group);
         }
     }
-    let groups: Vec<Value> = names.into_iter().filter_map(api_group).collect();
+    let groups: Vec<Value> = names.into_iter().filter_map(|name| api_group(name, custom)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-fn api_group(name: &str) -> Option<Value> {
-    let versions = group_versions()
+fn api_group(name: &str, custom: &[Arc<Kind>]) -> Option<Value> {
+    let versions = group_versions(custom)
         .into_iter()
         .filter(|(group, _)| *group == name && !group.is_empty());
     let versions: Vec<Value> = versions
@@ -228,8 +230,8 @@ fn api_group(name: &str) -> Option<Value> {
     Some(json!({"name": name, "versions": versions, "preferredVersion": preferred}))
 }
 
-fn resource_list(group: &str, version: &str) -> Option<Value> {
-    let mut found: Vec<Resource> = resources()
+fn resource_list(group: &str, version: &str, custom: &[Arc<Kind>]) -> Option<Value> {
+    let mut found: Vec<Resource> = resources(custom)
         .into_iter()
         .filter(|resource| resource.group == group && resource.version == version)
         .collect();
@@ -294,18 +296,18 @@ fn storage_hash(group: &str, version: &str, kind: &str) -> String {
 }
 
 /// The aggregated document at `/api` (only the core group) or `/apis` (all others).
-pub(crate) fn aggregated(path: &str) -> Option<Value> {
+pub(crate) fn aggregated(path: &str, custom: &[Arc<Kind>]) -> Option<Value> {
     let core = match path {
         "/api" => true,
         "/apis" => false,
         _ => return None,
     };
     let mut items: Vec<Value> = Vec::new();
-    for (group, version) in group_versions()
+    for (group, version) in group_versions(custom)
         .into_iter()
         .filter(|(group, _)| group.is_empty() == core)
     {
-        let version = json!({"version": version, "resources": aggregated_resources(group, version),
+        let version = json!({"version": version, "resources": aggregated_resources(group, version, custom),
             "freshness": "Current"});
         let same = items.iter_mut().find(|item| item["metadata"]["name"] == group && !core);
         match same.and_then(|item| item["versions"].as_array_mut()) {
@@ -321,8 +323,8 @@ pub(crate) fn aggregated(path: &str) -> Option<Value> {
     )
 }
 
-fn aggregated_resources(group: &str, version: &str) -> Vec<Value> {
-    let mut all: Vec<Resource> = resources()
+fn aggregated_resources(group: &str, version: &str, custom: &[Arc<Kind>]) -> Vec<Value> {
+    let mut all: Vec<Resource> = resources(custom)
         .into_iter()
         .filter(|resource| resource.group == group && resource.version == version)
         .collect();
@@ -371,7 +373,7 @@ mod tests {
 
     #[test]
     fn storage_hashes_are_upstreams() {
-        let list = document("/apis/apps/v1", "").unwrap();
+        let list = document("/apis/apps/v1", "", &[]).unwrap();
         let resources = list["resources"].as_array().unwrap();
         let sets = resources
             .iter()
@@ -391,7 +393,7 @@ mod tests {
 
     #[test]
     fn aggregated_documents_hold_each_group_once_with_subresources() {
-        let core = aggregated("/api").unwrap();
+        let core = aggregated("/api", &[]).unwrap();
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
         let resources = core["items"][0]["versions"][0]["resources"].as_array().unwrap().clone();
         let pods = resources
@@ -417,7 +419,7 @@ mod tests {
             "status",
         ];
         assert_eq!(parts, expected);
-        let groups = aggregated("/apis").unwrap();
+        let groups = aggregated("/apis", &[]).unwrap();
         let groups: Vec<&str> = groups["items"]
             .as_array()
             .unwrap()

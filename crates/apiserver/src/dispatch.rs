@@ -5,6 +5,7 @@ use crate::authz::{self, Action};
 use crate::body;
 use crate::call::Call;
 use crate::certificate_requests;
+use crate::definitions;
 use crate::discovery;
 use crate::kubelet::{log, port_forward, terminal};
 use crate::negotiate::{self, Form};
@@ -24,7 +25,7 @@ use crate::user::User;
 use crate::{
     binding, create, delete, deletecollection, eviction, get, health, list, patch, proxy, scale, update, watch,
 };
-use api::kinds::{self, Kind};
+use api::kinds::Kind;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -102,7 +103,7 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
 /// Whether what a request is about has a protobuf form.
 fn resource_has_protobuf(request: &Request) -> bool {
     match path::parse(request.uri().path()) {
-        Path::Resource(path) => kinds::by_resource(&path.group, &path.version, &path.resource).is_some(),
+        Path::Resource(path) => api::kinds::by_resource(&path.group, &path.version, &path.resource).is_some(),
         Path::Document(_) => false,
     }
 }
@@ -111,7 +112,7 @@ fn resource_has_protobuf(request: &Request) -> bool {
 fn label(request: &Request) -> (&'static str, &'static str) {
     let resource = match path::parse(request.uri().path()) {
         Path::Resource(path) => {
-            kinds::by_resource(&path.group, &path.version, &path.resource).map_or("other", |kind| kind.plural)
+            api::kinds::by_resource(&path.group, &path.version, &path.resource).map_or("other", |kind| kind.plural)
         }
         Path::Document(_) => "",
     };
@@ -230,23 +231,25 @@ async fn describe(
 ) -> Outcome<Option<Response<Body>>> {
     let (server, path, headers) = (server.clone(), path.to_owned(), headers.clone());
     let hash = query.get("hash").map(str::to_owned);
-    let made = tokio::task::spawn_blocking(move || openapi::get(&server.documents, &path, hash.as_deref(), &headers));
+    let served = server.definitions.served();
+    let made =
+        tokio::task::spawn_blocking(move || openapi::get(&server.documents, &served, &path, hash.as_deref(), &headers));
     made.await
         .map_err(|error| internal(format!("the document cannot be made: {error}")))
 }
 
 fn discover(server: &Server, path: &str, query: &Query, headers: &HeaderMap) -> Outcome<Response<Body>> {
-    if discovery::wants_aggregated(headers) && discovery::aggregated(path).is_some() {
-        let document = server
-            .documents
-            .discovery(path, || discovery::aggregated(path).unwrap_or_default());
+    let custom = server.definitions.served();
+    if discovery::wants_aggregated(headers) && matches!(path, "/api" | "/apis") {
+        let make = || discovery::aggregated(path, &custom.kinds).unwrap_or_default();
+        let document = server.documents.discovery(&custom, path, make);
         let mut response = document.respond(headers, discovery::AGGREGATED);
         response
             .headers_mut()
             .insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
         return Ok(response);
     }
-    let served = discovery::document(path, &server.config.advertise.to_string());
+    let served = discovery::document(path, &server.config.advertise.to_string(), &custom.kinds);
     match served {
         Some(served) => {
             discovery::check_accept(headers, query)?;
@@ -352,18 +355,18 @@ async fn resource(
     }
     let is_bindings = path.group.is_empty() && path.resource == "bindings";
     let kind = if is_bindings {
-        Some(pods())
+        Some(pods().into())
     } else {
-        kinds::by_resource(&path.group, &path.version, &path.resource)
+        server.definitions.kind(&path.group, &path.version, &path.resource)
     };
     let kind = kind.ok_or_else(unknown_resource)?;
-    check_scope(kind, &path, verb)?;
-    let streams = is_streamed(kind, &path.subresource);
+    check_scope(&kind, &path, verb)?;
+    let streams = is_streamed(&kind, &path.subresource);
     // Streams are not JSON, whatever the client says it takes.
     let form = if streams {
         Form::JSON
     } else {
-        negotiate::form(&headers, &query, protobuf::knows(kind))?
+        negotiate::form(&headers, &query, protobuf::knows(&kind))?
     };
     let mut call = Call::new(kind, names, user, query, headers, form, write);
     if is_bindings {
@@ -463,6 +466,9 @@ async fn main(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) -> 
     match verb {
         "get" => get::get(server, call).await,
         "list" => list::list(server, call).await,
+        "create" if call.kind.custom.as_ref().is_some_and(|version| version.is_terminating) => {
+            Err(definitions::no_create())
+        }
         "create" if call.name.is_empty() => create::create(server, call, body::read(body).await?).await,
         "update" if !call.name.is_empty() => update::put(server, call, Part::Main, body::read(body).await?).await,
         "patch" if !call.name.is_empty() => patch::patch(server, call, Part::Main, body::read(body).await?).await,

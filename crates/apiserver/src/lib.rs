@@ -21,6 +21,7 @@ mod commit;
 mod compaction;
 mod config;
 mod create;
+mod definitions;
 mod delete;
 mod deletecollection;
 mod discovery;

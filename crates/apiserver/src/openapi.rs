@@ -1,5 +1,6 @@
 //! The OpenAPI documents: made when first asked for, then kept as bytes with their hash.
 
+use crate::definitions::Served;
 use api::openapi;
 use axum::body::Body;
 use bytes::Bytes;
@@ -72,37 +73,68 @@ impl Document {
 /// All documents that were asked for so far.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
+    /// Documents of groups that no custom resource is in: they never change.
+    fixed: Mutex<BTreeMap<String, Arc<Document>>>,
+    /// All others, as long as the served kinds stay the same.
+    current: Mutex<Arc<Current>>,
+}
+
+/// The documents that describe one state of the served kinds.
+#[derive(Debug, Default)]
+struct Current {
+    served: Arc<Served>,
     v2: OnceLock<Document>,
     v2_protobuf: OnceLock<Document>,
     v3_index: OnceLock<Document>,
-    v3: Mutex<BTreeMap<String, Option<Arc<Document>>>>,
+    v3: Mutex<BTreeMap<String, Arc<Document>>>,
     discovery: Mutex<BTreeMap<String, Arc<Document>>>,
 }
 
 impl Documents {
+    fn current(&self, served: &Arc<Served>) -> Arc<Current> {
+        let mut current = self
+            .current
+            .lock()
+            .expect("nothing panics while it holds the documents");
+        if !Arc::ptr_eq(&current.served, served) {
+            *current = Arc::new(Current {
+                served: served.clone(),
+                ..Current::default()
+            });
+        }
+        current.clone()
+    }
+
     /// An aggregated discovery document.
-    pub(crate) fn discovery(&self, path: &str, make: impl FnOnce() -> Value) -> Arc<Document> {
-        let mut made = self.discovery.lock().expect("making a document does not panic");
+    pub(crate) fn discovery(&self, served: &Arc<Served>, path: &str, make: impl FnOnce() -> Value) -> Arc<Document> {
+        let current = self.current(served);
+        let mut made = current.discovery.lock().expect("making a document does not panic");
         made.entry(path.to_owned())
             .or_insert_with(|| Arc::new(Document::of(&make())))
             .clone()
     }
 
-    fn v3(&self, path: &str) -> Option<Arc<Document>> {
+    fn v3(&self, current: &Current, path: &str) -> Option<Arc<Document>> {
+        let changes = current
+            .served
+            .kinds
+            .iter()
+            .any(|kind| openapi::group_path(kind) == path);
+        let made = if changes { &current.v3 } else { &self.fixed };
         // Only paths of served versions are kept, so nobody can fill the memory with others.
-        if let Some(made) = self.v3.lock().ok()?.get(path) {
-            return made.clone();
+        if let Some(made) = made.lock().ok()?.get(path) {
+            return Some(made.clone());
         }
-        let made = Arc::new(Document::of(&openapi::v3_document(path)?));
-        self.v3.lock().ok()?.insert(path.to_owned(), Some(made.clone()));
-        Some(made)
+        let document = Arc::new(Document::of(&openapi::v3_document(path, &current.served.kinds)?));
+        made.lock().ok()?.insert(path.to_owned(), document.clone());
+        Some(document)
     }
 
-    fn v3_index(&self) -> &Document {
-        self.v3_index.get_or_init(|| {
-            let mut index = openapi::v3_index();
+    fn v3_index<'a>(&self, current: &'a Current) -> &'a Document {
+        current.v3_index.get_or_init(|| {
+            let mut index = openapi::v3_index(&current.served.kinds);
             for (path, entry) in index["paths"].as_object_mut().into_iter().flatten() {
-                if let Some(document) = self.v3(path) {
+                if let Some(document) = self.v3(current, path) {
                     entry["serverRelativeURL"] = Value::from(format!("/openapi/v3/{path}?hash={}", document.hash));
                 }
             }
@@ -115,24 +147,30 @@ impl Documents {
 /// changes, so the client may keep it.
 pub(crate) fn get(
     documents: &Documents,
+    served: &Arc<Served>,
     path: &str,
     hash: Option<&str>,
     headers: &HeaderMap,
 ) -> Option<Response<Body>> {
     const JSON: &str = "application/json";
+    let current = documents.current(served);
+    let custom = &current.served.kinds;
     let response = match path {
         "/openapi/v2" if wants_protobuf(headers) => {
-            let document = documents
+            let document = current
                 .v2_protobuf
-                .get_or_init(|| Document::new(openapi::v2_protobuf()));
+                .get_or_init(|| Document::new(openapi::v2_protobuf(custom)));
             document.respond(headers, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
         }
-        "/openapi/v2" => documents
+        "/openapi/v2" => current
             .v2
-            .get_or_init(|| Document::of(&openapi::v2_document()))
+            .get_or_init(|| Document::of(&openapi::v2_document(custom)))
             .respond(headers, JSON),
-        "/openapi/v3" => documents.v3_index().respond(headers, JSON),
-        _ => match path.strip_prefix("/openapi/v3/").and_then(|path| documents.v3(path)) {
+        "/openapi/v3" => documents.v3_index(&current).respond(headers, JSON),
+        _ => match path
+            .strip_prefix("/openapi/v3/")
+            .and_then(|path| documents.v3(&current, path))
+        {
             Some(document) => {
                 let mut response = document.respond(headers, JSON);
                 if hash == Some(document.hash.as_str()) {

@@ -8,9 +8,9 @@ use crate::respond;
 use crate::server::Server;
 use crate::status::{Outcome, bad_request, invalid_options, status, unsupported_patch};
 use crate::update::{self, Part, Proposed, check_name, modified};
+use api::apply;
 use api::error::{FieldErrorType, Status};
 use api::patch::{self, PatchError};
-use api::{apply, schema};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -49,6 +49,9 @@ impl Patch {
     /// Reads the patch of a request and checks the parameters that depend on its kind.
     pub(crate) fn read(call: &Call, body: &Bytes) -> Outcome<Self> {
         let kind = PatchKind::of(body::media_type(&call.headers))?;
+        if kind == PatchKind::Strategic && call.kind.custom.is_some() {
+            return Err(unsupported_patch());
+        }
         if kind == PatchKind::Apply {
             if call.write.field_manager.is_none() {
                 let detail = "is required for apply patch";
@@ -198,7 +201,7 @@ fn read_config(call: &mut Call, mut content: Value) -> Outcome<Value> {
     {
         return Err(bad_request("metadata.managedFields must be nil"));
     }
-    let decoded = schema::decode_value(kind.schema, content, call.write.field_validation);
+    let decoded = body::decode_value(kind, content, call.write.field_validation);
     let decoded = decoded.map_err(|error| Box::new(Status::bad_request(error.to_string())))?;
     call.warn(decoded.warnings);
     let mut object = decoded.object;

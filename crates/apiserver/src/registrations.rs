@@ -29,7 +29,7 @@ const PRIORITIES: &[(&str, i32)] = &[
 
 /// The APIServices of the groups and versions that this server serves itself.
 pub(crate) fn api_services() -> impl Iterator<Item = Value> {
-    let served = crate::discovery::group_versions().into_iter();
+    let served = crate::discovery::group_versions(&[]).into_iter();
     served.filter_map(|(group, version)| {
         let (_, priority) = PRIORITIES.iter().find(|(known, _)| *known == group)?;
         let version_priority = if version == "v2" { 30 } else { 15 };

@@ -69,7 +69,10 @@ async fn change(
             return Err(negative(&call.name, replicas));
         }
         let mut object = object.clone();
-        object["spec"]["replicas"] = json!(replicas);
+        match &call.kind.custom {
+            Some(version) => version.set_replicas(&mut object, replicas),
+            None => object["spec"]["replicas"] = json!(replicas),
+        }
         // What the client says of the object's identity and state is checked like in any other update.
         for field in ["uid", "resourceVersion"] {
             object["metadata"][field] = match text(&scale["metadata"][field]) {
@@ -109,14 +112,21 @@ fn scale_of(call: &Call, object: &Value) -> Outcome<Value> {
             shown[field] = metadata[field].clone();
         }
     }
-    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
+    let custom = call.kind.custom.as_ref().and_then(|version| version.scale(object));
+    let (replicas, current, selector) = match custom {
+        Some(scale) => scale,
+        None => (
+            object["spec"]["replicas"].as_i64().unwrap_or(0),
+            object["status"]["replicas"].as_i64().unwrap_or(0),
+            selector_text(call, &object["spec"]["selector"])?,
+        ),
+    };
     let spec = if replicas == 0 {
         json!({})
     } else {
         json!({"replicas": replicas})
     };
-    let mut status = json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
-    let selector = selector_text(call, &object["spec"]["selector"])?;
+    let mut status = json!({"replicas": current});
     if !selector.is_empty() {
         status["selector"] = json!(selector);
     }
@@ -125,7 +135,7 @@ fn scale_of(call: &Call, object: &Value) -> Outcome<Value> {
 
 fn selector_text(call: &Call, selector: &Value) -> Outcome<String> {
     // ReplicationControllers select by a bare map of labels.
-    let bare = call.kind.kind == "ReplicationController";
+    let bare = call.kind.group.is_empty() && call.kind.kind == "ReplicationController";
     let wrapped = json!({"matchLabels": selector});
     let selector = LabelSelector::from_object(if bare { &wrapped } else { selector });
     selector

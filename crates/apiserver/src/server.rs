@@ -3,6 +3,7 @@
 use crate::bootstrap;
 use crate::compaction;
 use crate::config::Config;
+use crate::definitions::{self, Definitions};
 use crate::dispatch;
 use crate::event_lease::EventLease;
 use crate::metrics::Metrics;
@@ -46,10 +47,13 @@ impl ApiServer {
             encodings: Encodings::default(),
             event_lease: EventLease::default(),
             documents: Documents::default(),
+            definitions: Definitions::default(),
             metrics: Metrics::default(),
             tasks: Mutex::default(),
         });
         bootstrap::run(&server).await.map_err(StartError::Bootstrap)?;
+        let definitions = definitions::load(&server).await.map_err(StartError::Bootstrap)?;
+        server.spawn(definitions::follow(Arc::downgrade(&server), definitions));
         let compaction = compaction::run(Arc::downgrade(&server), server.config.history);
         server.spawn(compaction);
         server.spawn(bootstrap::upkeep(Arc::downgrade(&server)));
@@ -71,6 +75,7 @@ pub(crate) struct Server {
     pub(crate) encodings: Encodings,
     pub(crate) event_lease: EventLease,
     pub(crate) documents: Documents,
+    pub(crate) definitions: Definitions,
     pub(crate) metrics: Metrics,
     /// Background work; ends with the server.
     tasks: Mutex<JoinSet<()>>,

@@ -34,7 +34,7 @@ impl From<&KeyValue> for Stored {
 impl Stored {
     /// Makes the stored form of a whole object of a kind.
     pub(crate) fn encode(kind: &Kind, object: &Value) -> Bytes {
-        if kind.is_stored_as_served() {
+        if kind.is_stored_as_served() || kind.custom.is_some() {
             plain(object)
         } else if kind.group == "autoscaling" {
             plain(&autoscalers::to_v2(object))
@@ -70,6 +70,10 @@ impl Stored {
 
     /// Appends the object's JSON as it stands in a list of its kind.
     pub(crate) fn write_item(&self, kind: &Kind, out: &mut Vec<u8>) {
+        if kind.custom.is_some() {
+            // Clients read lists of custom resources without knowing their types.
+            return self.write_alone(kind, out);
+        }
         out.push(b'{');
         self.write_from_metadata(kind, out);
     }
@@ -120,9 +124,13 @@ impl Stored {
     }
 }
 
-/// The form of a kind whose objects are stored as those of another one.
+/// The form of a kind whose objects are not served as they are stored.
 fn as_served(kind: &Kind, stored: &Value) -> Value {
-    if kind.group == "autoscaling" {
+    if let Some(version) = &kind.custom {
+        let mut object = stored.clone();
+        version.show(&mut object);
+        object
+    } else if kind.group == "autoscaling" {
         autoscalers::from_v2(stored)
     } else {
         events::from_core(stored)

@@ -217,7 +217,7 @@ async fn store_changed(
         change.delete(kv.key.to_string());
     } else {
         claims.enter(&mut change, &format!("{}/{}", call.namespace, call.name));
-        let lease = if kind.storage_kind().plural == "events" {
+        let lease = if kind.custom.is_none() && kind.storage_kind().plural == "events" {
             Some(server.event_lease().await?)
         } else {
             kv.lease

@@ -4,7 +4,7 @@ use std::any::{Any, TypeId, type_name};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use controllers_plan::disruption::Scale;
@@ -34,6 +34,15 @@ pub(crate) struct Caches {
     pub(crate) refusals: Refusals,
     /// The scales that were asked of the server, by the uid of their owners.
     scales: Mutex<HashMap<String, Scale>>,
+    /// Those of custom resources come and go.
+    custom: RwLock<BTreeMap<Kind, Custom>>,
+}
+
+/// The cache of a custom resource.
+#[derive(Clone)]
+pub(crate) struct Custom {
+    pub(crate) namespaced: bool,
+    pub(crate) cache: Arc<Cache<AnyObject>>,
 }
 
 /// What the executor asks of a cache of whatever type.
@@ -68,13 +77,36 @@ impl Caches {
     }
 
     /// The cache of a kind's metadata, if a row watches that.
-    pub(crate) fn metadata_of(&self, kind: Kind) -> Option<&Cache<AnyObject>> {
-        self.metadata.get(&kind).map(Arc::as_ref)
+    pub(crate) fn metadata_of(&self, kind: Kind) -> Option<Arc<Cache<AnyObject>>> {
+        let custom = || self.custom().get(&kind).map(|custom| custom.cache.clone());
+        self.metadata.get(&kind).cloned().or_else(custom)
     }
 
     /// All caches of metadata.
-    pub(crate) fn all_metadata(&self) -> impl Iterator<Item = (Kind, &Cache<AnyObject>)> {
-        self.metadata.iter().map(|(kind, cache)| (*kind, cache.as_ref()))
+    pub(crate) fn all_metadata(&self) -> Vec<Arc<Cache<AnyObject>>> {
+        let custom: Vec<_> = self.custom().values().map(|custom| custom.cache.clone()).collect();
+        self.metadata.values().cloned().chain(custom).collect()
+    }
+
+    /// The custom resources that are served, and whether they are in namespaces.
+    pub(crate) fn custom_kinds(&self) -> Vec<(Kind, bool)> {
+        self.custom()
+            .iter()
+            .map(|(kind, custom)| (*kind, custom.namespaced))
+            .collect()
+    }
+
+    /// Adds or removes the cache of a custom resource.
+    pub(crate) fn set_custom(&self, kind: Kind, custom: Option<Custom>) {
+        let mut known = self.custom.write().expect("no panic while held");
+        match custom {
+            Some(custom) => known.insert(kind, custom),
+            None => known.remove(&kind),
+        };
+    }
+
+    fn custom(&self) -> RwLockReadGuard<'_, BTreeMap<Kind, Custom>> {
+        self.custom.read().expect("no panic while held")
     }
 
     /// The scale of an owner that was looked up.
@@ -92,8 +124,13 @@ impl Caches {
     }
 
     /// Every cache that there is of a kind (typed, metadata, both or none).
-    pub(crate) fn freshness_of(&self, kind: Kind) -> &[Arc<dyn Freshness>] {
-        self.freshness.get(&kind).map(Vec::as_slice).unwrap_or_default()
+    pub(crate) fn freshness_of(&self, kind: Kind) -> Vec<Arc<dyn Freshness>> {
+        let custom = self
+            .custom()
+            .get(&kind)
+            .map(|custom| custom.cache.clone() as Arc<dyn Freshness>);
+        let fixed = self.freshness.get(&kind).map(Vec::as_slice).unwrap_or_default();
+        fixed.iter().cloned().chain(custom).collect()
     }
 }
 

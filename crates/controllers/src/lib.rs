@@ -18,6 +18,7 @@ pub use metrics::Metrics;
 
 mod cache;
 mod caches;
+mod custom;
 mod execute;
 mod freshness;
 mod metrics;
@@ -99,7 +100,13 @@ impl Config {
 /// If a task of theirs ends though nobody asked it to.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut watchlist = Watchlist::default();
-    let running = table::rows(&config)
+    let table = table::rows(&config);
+    let custom: Vec<_> = table
+        .iter()
+        .enumerate()
+        .filter_map(|(row, what)| Some((row, table::of_custom(what.name)?)))
+        .collect();
+    let running = table
         .into_iter()
         .enumerate()
         .map(|(row, what)| start(&mut watchlist, row, what));
@@ -111,6 +118,9 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let mut tasks = JoinSet::new();
     for reflection in reflections {
         tasks.spawn(reflection(client.clone(), caches.clone(), queue.clone()));
+    }
+    if !custom.is_empty() {
+        tasks.spawn(custom::follow(client.clone(), caches.clone(), queue.clone(), custom));
     }
     tasks.spawn(writer.run());
     let works = Arc::new(Works::new(rows, caches, queue, Executor { client, recorder }));

@@ -2,12 +2,13 @@
 //!
 //! To add one: write the pure planner in `controllers-plan`, and here a file with `pub(crate) fn row() -> Row`.
 
-use controllers_plan::{Key, Plan};
+use controllers_plan::{AnyObject, Key, Plan};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::Client;
 
 use crate::Config;
+use crate::cache::MapToKeys;
 use crate::caches::{Caches, Watch};
 
 pub(crate) mod claims;
@@ -35,6 +36,15 @@ pub(crate) type Prepare = for<'a> fn(&'a Client, &'a Caches, &'a Key) -> BoxFutu
 /// What a controller asks before it plans, if it asks anything.
 pub(crate) fn preparation(controller: &str) -> Option<Prepare> {
     (controller == disruption::NAME).then_some(disruption::scales::look_up)
+}
+
+/// Which of its objects a change of a custom resource concerns, for a controller that watches all of those.
+pub(crate) fn of_custom(controller: &str) -> Option<MapToKeys<AnyObject>> {
+    match controller {
+        garbage::NAME => Some(garbage::concerned),
+        namespaces::NAME => Some(namespaces::namespace_of),
+        _ => None,
+    }
 }
 
 /// One controller.

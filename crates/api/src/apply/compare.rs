@@ -26,13 +26,13 @@ impl Difference {
 }
 
 /// Compares two versions of a value; `None` means absent.
-pub(super) fn compare(node: Node, old: Option<&Value>, new: Option<&Value>) -> Difference {
+pub(super) fn compare(node: Node<'_>, old: Option<&Value>, new: Option<&Value>) -> Difference {
     let parts = match node {
         // What is empty on both sides can differ only as a whole: `{}` is not nothing.
         _ if is_bare(old) && is_bare(new) => None,
         Node::Leaf => None,
-        Node::Struct(_) | Node::Map(_) | Node::Deduced => objects(node, old, new),
-        Node::Set | Node::Keyed { .. } => lists(node, old, new),
+        Node::Struct(_) | Node::Map(_) | Node::Root(_) | Node::Custom(_) | Node::Deduced => objects(node, old, new),
+        Node::Set | Node::Keyed { .. } | Node::Items(_) => lists(node, old, new),
     };
     let Some(mut difference) = parts else {
         return whole(old, new);
@@ -56,7 +56,7 @@ fn whole(old: Option<&Value>, new: Option<&Value>) -> Difference {
 }
 
 /// `None` if one of the two is something else than an object.
-fn objects(node: Node, old: Option<&Value>, new: Option<&Value>) -> Option<Difference> {
+fn objects(node: Node<'_>, old: Option<&Value>, new: Option<&Value>) -> Option<Difference> {
     let (old, new) = (fields(old)?, fields(new)?);
     let mut difference = Difference::default();
     let mut compare_field = |name: &str, old: Option<&Value>, new: Option<&Value>| {
@@ -94,7 +94,7 @@ fn items(value: Option<&Value>) -> Option<&[Value]> {
 }
 
 /// `None` if the items cannot be told apart.
-fn lists(node: Node, old: Option<&Value>, new: Option<&Value>) -> Option<Difference> {
+fn lists(node: Node<'_>, old: Option<&Value>, new: Option<&Value>) -> Option<Difference> {
     let (old, new) = (items(old)?, items(new)?);
     let mut parts: BTreeMap<String, [Vec<&Value>; 2]> = BTreeMap::new();
     for (side, items) in [old, new].into_iter().enumerate() {

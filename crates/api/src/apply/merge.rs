@@ -5,17 +5,17 @@ use super::set::{self, FieldSet};
 use serde_json::{Map, Value};
 
 /// The paths that a value sets.
-pub(super) fn field_set(node: Node, value: &Value) -> FieldSet {
+pub(super) fn field_set(node: Node<'_>, value: &Value) -> FieldSet {
     let mut found = FieldSet::default();
     match (node, value) {
-        (Node::Struct(_) | Node::Map(_) | Node::Deduced, Value::Object(fields)) => {
+        (Node::Struct(_) | Node::Map(_) | Node::Root(_) | Node::Custom(_) | Node::Deduced, Value::Object(fields)) => {
             for (name, value) in fields {
                 let mut child = field_set(node.child(name), value);
                 child.member |= value.is_null() || value.as_object().is_some_and(Map::is_empty) || !node.names(name);
                 found.add(set::field(name), child);
             }
         }
-        (Node::Set | Node::Keyed { .. }, Value::Array(items)) => match node.elements(items) {
+        (Node::Set | Node::Keyed { .. } | Node::Items(_), Value::Array(items)) => match node.elements(items) {
             Some(elements) => {
                 for (element, item) in elements.into_iter().zip(items) {
                     let mut child = field_set(node.item(), item);
@@ -25,14 +25,23 @@ pub(super) fn field_set(node: Node, value: &Value) -> FieldSet {
             }
             None => found.member = true,
         },
-        (Node::Struct(_) | Node::Map(_) | Node::Set | Node::Keyed { .. }, Value::Null) => {}
+        (
+            Node::Struct(_)
+            | Node::Map(_)
+            | Node::Root(_)
+            | Node::Custom(_)
+            | Node::Set
+            | Node::Keyed { .. }
+            | Node::Items(_),
+            Value::Null,
+        ) => {}
         _ => found.member = true,
     }
     found
 }
 
 /// The set with every field of a struct that has something below it; keys of maps and items are added by their owners.
-pub(super) fn with_named_fields(node: Node, fields: &FieldSet) -> FieldSet {
+pub(super) fn with_named_fields(node: Node<'_>, fields: &FieldSet) -> FieldSet {
     let mut all = FieldSet::default();
     all.member = fields.member;
     for (element, child) in fields.children() {
@@ -46,12 +55,12 @@ pub(super) fn with_named_fields(node: Node, fields: &FieldSet) -> FieldSet {
 }
 
 /// The value without what is in the set; `None` if that leaves nothing of something.
-pub(super) fn without(node: Node, value: &Value, gone: &FieldSet) -> Option<Value> {
+pub(super) fn without(node: Node<'_>, value: &Value, gone: &FieldSet) -> Option<Value> {
     if is_bare(Some(value)) {
         return Some(value.clone());
     }
     match (node, value) {
-        (Node::Struct(_) | Node::Map(_) | Node::Deduced, Value::Object(fields)) => {
+        (Node::Struct(_) | Node::Map(_) | Node::Root(_) | Node::Custom(_) | Node::Deduced, Value::Object(fields)) => {
             let mut rest = Map::new();
             for (name, value) in fields {
                 let element = set::field(name);
@@ -64,7 +73,7 @@ pub(super) fn without(node: Node, value: &Value, gone: &FieldSet) -> Option<Valu
             }
             (!rest.is_empty()).then_some(Value::Object(rest))
         }
-        (Node::Set | Node::Keyed { .. }, Value::Array(items)) => {
+        (Node::Set | Node::Keyed { .. } | Node::Items(_), Value::Array(items)) => {
             let Some(elements) = node.elements(items) else {
                 return Some(value.clone());
             };
@@ -83,12 +92,16 @@ pub(super) fn without(node: Node, value: &Value, gone: &FieldSet) -> Option<Valu
 }
 
 /// Merges the configuration into the live value. Atomic values are replaced.
-pub(super) fn merge(node: Node, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
+pub(super) fn merge(node: Node<'_>, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
     let (Some(before), Some(after)) = (live, config) else {
         return config.or(live).cloned();
     };
     match (node, before, after) {
-        (Node::Struct(_) | Node::Map(_) | Node::Deduced, Value::Object(before), Value::Object(after)) => {
+        (
+            Node::Struct(_) | Node::Map(_) | Node::Root(_) | Node::Custom(_) | Node::Deduced,
+            Value::Object(before),
+            Value::Object(after),
+        ) => {
             let mut merged = before.clone();
             for (name, value) in after {
                 if let Some(value) = merge(node.child(name), before.get(name), Some(value)) {
@@ -97,20 +110,30 @@ pub(super) fn merge(node: Node, live: Option<&Value>, config: Option<&Value>) ->
             }
             Some(Value::Object(merged))
         }
-        (Node::Set | Node::Keyed { .. }, Value::Array(before), Value::Array(after)) => {
+        (Node::Set | Node::Keyed { .. } | Node::Items(_), Value::Array(before), Value::Array(after)) => {
             match (node.elements(before), node.elements(after)) {
                 (Some(old), Some(new)) => Some(Value::Array(merge_items(node, [&old, &new], [before, after]))),
                 _ => Some(Value::Array(after.clone())),
             }
         }
-        (Node::Struct(_) | Node::Map(_) | Node::Set | Node::Keyed { .. }, before, Value::Null) => Some(before.clone()),
+        (
+            Node::Struct(_)
+            | Node::Map(_)
+            | Node::Root(_)
+            | Node::Custom(_)
+            | Node::Set
+            | Node::Keyed { .. }
+            | Node::Items(_),
+            before,
+            Value::Null,
+        ) => Some(before.clone()),
         (_, _, after) => Some(after.clone()),
     }
 }
 
 /// Merges two lists. The configuration's order wins; items that only the live list has stay before the shared item
 /// that they stood before.
-fn merge_items(node: Node, elements: [&[String]; 2], items: [&[Value]; 2]) -> Vec<Value> {
+fn merge_items(node: Node<'_>, elements: [&[String]; 2], items: [&[Value]; 2]) -> Vec<Value> {
     let ([old, new], [before, after]) = (elements, items);
     let is_new = |element: &String| new.contains(element);
     // An element that stands several times in the live list has no one item to merge with.

@@ -20,7 +20,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// An apply, taken apart.
 struct Request<'a> {
     kind: &'a Kind,
-    node: Node,
+    node: Node<'a>,
     live: &'a Value,
     config: &'a Value,
     writer: &'a Writer<'a>,
@@ -41,7 +41,7 @@ pub(super) fn apply(
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Value, Box<Status>> {
-    let node = Node::of_type(kind.schema);
+    let node = Node::of_kind(kind);
     check(kind, node, config)?;
     let Some(live) = live else {
         return Ok(create(kind, node, config, writer));
@@ -72,7 +72,7 @@ pub(super) fn apply(
 }
 
 /// An object that was absent is what is applied, and all of it the applier's.
-fn create(kind: &Kind, node: Node, config: &Value, writer: &Writer<'_>) -> Value {
+fn create(kind: &Kind, node: Node<'_>, config: &Value, writer: &Writer<'_>) -> Value {
     let mut object = config.clone();
     managed::take(&mut object);
     if let Some(fields) = object.as_object_mut() {
@@ -88,7 +88,7 @@ fn create(kind: &Kind, node: Node, config: &Value, writer: &Writer<'_>) -> Value
 }
 
 /// What the applier owns of what it applies.
-fn own_fields(kind: &Kind, node: Node, config: &Value, writer: &Writer<'_>) -> FieldSet {
+fn own_fields(kind: &Kind, node: Node<'_>, config: &Value, writer: &Writer<'_>) -> FieldSet {
     let mut fields = field_set(node, config);
     for path in ignored(kind, writer.subresource) {
         fields.prune(path);
@@ -127,7 +127,7 @@ fn finish(request: &Request<'_>, mut object: Value, mut entries: Vec<Entry>) -> 
     object
 }
 
-fn check(kind: &Kind, node: Node, config: &Value) -> Result<(), Box<Status>> {
+fn check(kind: &Kind, node: Node<'_>, config: &Value) -> Result<(), Box<Status>> {
     let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (version, expected) = (text("/apiVersion"), kind.api_version());
     if version != expected {
@@ -158,7 +158,7 @@ fn check(kind: &Kind, node: Node, config: &Value) -> Result<(), Box<Status>> {
 }
 
 /// Items that are owned one by one must be told apart.
-fn check_lists(node: Node, value: &Value, path: &mut String) -> Result<(), String> {
+fn check_lists(node: Node<'_>, value: &Value, path: &mut String) -> Result<(), String> {
     let length = path.len();
     match value {
         Value::Object(fields) => {
@@ -168,7 +168,7 @@ fn check_lists(node: Node, value: &Value, path: &mut String) -> Result<(), Strin
                 path.truncate(length);
             }
         }
-        Value::Array(items) if matches!(node, Node::Set | Node::Keyed { .. }) => {
+        Value::Array(items) if matches!(node, Node::Set | Node::Keyed { .. } | Node::Items(_)) => {
             let mut seen = BTreeSet::new();
             for (index, item) in items.iter().enumerate() {
                 let element = node
@@ -189,7 +189,7 @@ fn check_lists(node: Node, value: &Value, path: &mut String) -> Result<(), Strin
 }
 
 /// The managers of the live object; who owns an object that has none is "before-first-apply".
-fn entries_of_apply(kind: &Kind, node: Node, live: &Value, writer: &Writer<'_>) -> Vec<Entry> {
+fn entries_of_apply(kind: &Kind, node: Node<'_>, live: &Value, writer: &Writer<'_>) -> Vec<Entry> {
     let mut entries = managed::of(live);
     if entries.is_empty() {
         let mut difference = compare(node, Some(&node.nothing()), Some(live));
@@ -254,7 +254,7 @@ fn attempt(request: &Request<'_>, mut entries: Vec<Entry>) -> Outcome {
 }
 
 /// Removes from the merged object what the manager applied before, does not apply now, and nobody else owns.
-fn prune(node: Node, merged: &Value, previous: &FieldSet, now: &FieldSet, others: &[Entry]) -> Value {
+fn prune(node: Node<'_>, merged: &Value, previous: &FieldSet, now: &FieldSet, others: &[Entry]) -> Value {
     let rest = |gone: &FieldSet| without(node, merged, gone).unwrap_or_else(|| json!({}));
     let named = |fields: &FieldSet| with_named_fields(node, fields);
     let all = named(&field_set(node, merged));

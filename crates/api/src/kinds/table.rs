@@ -489,4 +489,20 @@ fn kinds() -> Vec<Kind> { vec![
             "io.k8s.api.discovery.v1.EndpointSlice",
         )
     },
+    Kind {
+        short_names: &["crd", "crds"],
+        categories: &["api-extensions"],
+        namespaced: false,
+        has_status: true,
+        has_generation: true,
+        unconditional_update: false,
+        acted_on: true,
+        ..row(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            "customresourcedefinition",
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+        )
+    },
 ]}

@@ -112,9 +112,27 @@ pub(super) struct Operation {
     answer: String,
     /// Group, version and kind of what it is done to.
     of: [String; 3],
+    /// Of a custom resource, which has neither strategic merge patches nor protobuf.
+    is_custom: bool,
 }
 
 impl Operation {
+    fn patch_types(&self) -> &'static [&'static str] {
+        if self.is_custom {
+            &PATCH_TYPES[..3]
+        } else {
+            &PATCH_TYPES
+        }
+    }
+
+    fn answer_types(&self) -> &'static [&'static str] {
+        if self.is_custom {
+            &ANSWER_TYPES[..2]
+        } else {
+            &ANSWER_TYPES
+        }
+    }
+
     /// The types that the operation takes and gives.
     pub(super) fn types(&self) -> impl Iterator<Item = &str> {
         [self.body.as_deref(), Some(self.answer.as_str()), Some(STATUS)]
@@ -200,6 +218,7 @@ impl Draft<'_> {
             body: body.map(str::to_owned),
             answer: answer.to_owned(),
             of: subject(kind, answer),
+            is_custom: kind.custom.is_some(),
         }
     }
 }
@@ -217,7 +236,10 @@ fn subject(kind: &Kind, answer: &str) -> [String; 3] {
 }
 
 fn collection(kind: &Kind, operations: &mut Vec<Operation>) {
-    let list = format!("{}List", kind.schema);
+    let list = match &kind.custom {
+        Some(version) => crate::custom::openapi::list_name(kind, version),
+        None => format!("{}List", kind.schema),
+    };
     let draft = |method, action, parameters, body, answer| {
         Draft {
             kind,
@@ -418,7 +440,7 @@ fn render_v3(operation: &Operation) -> Value {
             .collect::<Map<String, Value>>()
             .into()
     };
-    let answer = content(&ANSWER_TYPES, &operation.answer);
+    let answer = content(operation.answer_types(), &operation.answer);
     let mut responses: Map<String, Value> = codes(operation)
         .iter()
         .map(|(code, text)| ((*code).to_owned(), json!({"description": text, "content": answer})))
@@ -426,7 +448,11 @@ fn render_v3(operation: &Operation) -> Value {
     responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
     rendered["responses"] = responses.into();
     if let Some(body) = &operation.body {
-        let types: &[&str] = if body == PATCH { &PATCH_TYPES } else { &["*/*"] };
+        let types: &[&str] = if body == PATCH {
+            operation.patch_types()
+        } else {
+            &["*/*"]
+        };
         rendered["requestBody"] = json!({"content": content(types, body)});
         if body != DELETE_OPTIONS {
             rendered["requestBody"]["required"] = json!(true);
@@ -444,12 +470,12 @@ fn render_v2(operation: &Operation) -> Value {
         .collect();
     responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
     rendered["responses"] = responses.into();
-    rendered["produces"] = json!(ANSWER_TYPES);
+    rendered["produces"] = json!(operation.answer_types());
     rendered["schemes"] = json!(["https"]);
     let mut parameters = rendered["parameters"].take();
     if let Some(body) = &operation.body {
         rendered["consumes"] = if body == PATCH {
-            json!(PATCH_TYPES)
+            json!(operation.patch_types())
         } else {
             json!(["*/*"])
         };

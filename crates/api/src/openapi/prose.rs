@@ -8,6 +8,7 @@ use crate::k8s::api::{
     policy::v1 as policy, rbac::v1 as rbac, resource::v1 as resource, scheduling::v1 as scheduling,
     storage::v1 as storage,
 };
+use crate::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use crate::k8s::apimachinery::pkg::apis::meta::v1 as meta;
 use crate::k8s::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use schemars::generate::SchemaSettings;
@@ -93,6 +94,7 @@ fn roots() -> Vec<(String, Root)> {
         root::<storage::CSIStorageCapacity>(),
         root::<storage::StorageClass>(),
         root::<storage::VolumeAttachment>(),
+        root::<apiextensions::CustomResourceDefinition>(),
         root::<meta::DeleteOptions>(),
         root::<meta::ListMeta>(),
         root::<meta::Status>(),

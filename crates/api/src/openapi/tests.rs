@@ -26,11 +26,11 @@ fn every_reference_leads_somewhere() {
             assert!(document.pointer(pointer).is_some(), "{reference}");
         }
     };
-    check(&v2_document());
-    for path in v3_index()["paths"].as_object().unwrap().keys() {
-        check(&v3_document(path).unwrap());
+    check(&v2_document(&[]));
+    for path in v3_index(&[])["paths"].as_object().unwrap().keys() {
+        check(&v3_document(path, &[]).unwrap());
     }
-    assert_eq!(v3_document("apis/nonsense/v1"), None);
+    assert_eq!(v3_document("apis/nonsense/v1", &[]), None);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn every_served_kind_is_described_with_its_operations() {
         let path = group_path(kind);
         let document = documents
             .entry(path.clone())
-            .or_insert_with(|| v3_document(&path).unwrap());
+            .or_insert_with(|| v3_document(&path, &[]).unwrap());
         let schema = &document["components"]["schemas"][kind.schema];
         let own = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
         assert_eq!(schema["x-kubernetes-group-version-kind"], own, "{}", kind.schema);
@@ -72,7 +72,7 @@ fn every_served_kind_is_described_with_its_operations() {
 
 #[test]
 fn identifiers_of_operations_are_unique() {
-    let document = v2_document();
+    let document = v2_document(&[]);
     let mut seen = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item
@@ -93,7 +93,7 @@ fn identifiers_of_operations_are_unique() {
 /// What `kubectl apply` and `explain` read of a pod, as kube-apiserver 1.36 publishes it.
 #[test]
 fn fields_are_as_upstream_publishes_them() {
-    let document = v3_document("api/v1").unwrap();
+    let document = v3_document("api/v1", &[]).unwrap();
     let pod_spec = &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"];
     let mut containers = pod_spec["properties"]["containers"].clone();
     assert!(containers.as_object_mut().unwrap().remove("description").is_some());
@@ -172,8 +172,8 @@ impl<'a> Decoded<'a> {
 
 #[test]
 fn the_protobuf_says_what_the_json_says() {
-    let json = v2_document();
-    let bytes = v2_protobuf();
+    let json = v2_document(&[]);
+    let bytes = v2_protobuf(&[]);
     let document = Decoded::of(&bytes);
     assert_eq!(document.text(1), "2.0");
     assert_eq!(document.inner(2).text(1), TITLE);

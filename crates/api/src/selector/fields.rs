@@ -119,10 +119,16 @@ fn supported(kind: &Kind) -> &'static [&'static str] {
 }
 
 fn check_supported(kind: &Kind, field: &str) -> Result<(), String> {
-    let by_name =
-        field == "metadata.name" || (field == "metadata.namespace" && (kind.namespaced || kind.kind == "Node"));
+    let by_name = field == "metadata.name"
+        || (field == "metadata.namespace" && (kind.namespaced || (kind.group.is_empty() && kind.kind == "Node")));
     if by_name || supported(kind).contains(&field) || is_event_object(kind, field) {
         return Ok(());
+    }
+    if let Some(version) = &kind.custom {
+        return match version.selects_by(field) {
+            true => Ok(()),
+            false => Err(format!("field label not supported: {field}")),
+        };
     }
     // Upstream words it in two ways: for kinds with fields of their own, and for all others.
     if supported(kind).is_empty() {
@@ -136,7 +142,7 @@ fn is_event_object(kind: &Kind, field: &str) -> bool {
     let part = field
         .strip_prefix("involvedObject.")
         .or_else(|| field.strip_prefix("regarding."));
-    kind.kind == "Event" && part.is_some_and(|part| EVENT_OBJECT.contains(&part))
+    kind.custom.is_none() && kind.kind == "Event" && part.is_some_and(|part| EVENT_OBJECT.contains(&part))
 }
 
 impl FieldSelector {
@@ -196,7 +202,11 @@ fn field(object: &Value, path: &str, value: &str) -> bool {
                     &[&format!("/involvedObject/{part}"), &format!("/regarding/{part}")],
                 ) == value
             }
-            None => text(object, &pointer(path)) == value,
+            None => match object.pointer(&pointer(path)) {
+                Some(Value::Bool(found)) => found.to_string() == value,
+                Some(Value::Number(found)) => found.to_string() == value,
+                found => found.and_then(Value::as_str).unwrap_or_default() == value,
+            },
         },
     }
 }

@@ -42,7 +42,7 @@ fn name(kind: &Kind, metadata: &Place<'_>, errors: &mut Errors) {
         return;
     }
     name.must_have_form(|text| name_errors(kind, text), errors);
-    if kind.kind == "StatefulSet" && name.text().len() > STATEFULSET_NAME_LENGTH_MAX {
+    if kind.group == "apps" && kind.kind == "StatefulSet" && name.text().len() > STATEFULSET_NAME_LENGTH_MAX {
         errors.push(name.invalid(format!(
             "must be no more than {STATEFULSET_NAME_LENGTH_MAX} characters: each pod carries the label \
              controller-revision-hash with the value NAME-HASH, which ends at {} characters, so no pod of this \

@@ -9,14 +9,20 @@ use controllers_plan::{AnyObject, Key, Kind};
 use super::Row;
 use crate::cache::Change;
 use crate::caches::{Caches, Watch};
+use crate::custom::Definition;
+
+/// The controller's name.
+pub(super) const NAME: &str = "garbage-collector-controller";
 
 pub(crate) fn row() -> Row {
     // Events have no owners, and there are many of them.
     let has_owners = |kind: &&'static api::kinds::Kind| kind.plural != "events";
     let kinds = stored_kinds().filter(has_owners);
+    let mut watches: Vec<Watch> = kinds.map(|kind| Watch::metadata(kind.into(), concerned)).collect();
+    watches.push(Watch::on::<Definition>(|_, _| Vec::new()));
     Row {
-        name: "garbage-collector-controller",
-        watches: kinds.map(|kind| Watch::metadata(kind.into(), concerned)).collect(),
+        name: NAME,
+        watches,
         decide: Box::new(|caches, key, _| plan(&observe(caches, key))),
     }
 }
@@ -48,24 +54,27 @@ fn dependents(caches: &Caches, owner: &ObjectMeta) -> Vec<Arc<AnyObject>> {
     let uid = owner.uid.as_deref().unwrap_or_default();
     caches
         .all_metadata()
-        .flat_map(|(_, cache)| cache.owned_by(uid))
+        .into_iter()
+        .flat_map(|cache| cache.owned_by(uid))
         .collect()
 }
 
-fn kind_of(reference: &OwnerReference) -> Option<&'static api::kinds::Kind> {
+/// The kind that a reference names, whatever its version, and whether it is in namespaces.
+fn kind_of(caches: &Caches, reference: &OwnerReference) -> Option<(Kind, bool)> {
     let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
-    stored_kinds().find(|kind| kind.kind == reference.kind && kind.group == group)
+    let fixed = stored_kinds().map(|kind| (Kind::from(kind), kind.namespaced));
+    let mut all = fixed.chain(caches.custom_kinds());
+    all.find(|(kind, _)| kind.kind == reference.kind && kind.group == group)
 }
 
 fn owner(caches: &Caches, reference: &OwnerReference, dependent: &ObjectMeta) -> Owner {
-    let Some(served) = kind_of(reference) else {
+    let Some((kind, namespaced)) = kind_of(caches, reference) else {
         return Owner::Unknown;
     };
-    let kind = Kind::from(served);
     let Some(cache) = caches.metadata_of(kind) else {
         return Owner::Unknown;
     };
-    let Some(target) = owner_target(reference, kind, served.namespaced, dependent) else {
+    let Some(target) = owner_target(reference, kind, namespaced, dependent) else {
         return Owner::Misplaced { target: None };
     };
     let known = cache.get(&target.key.namespace, &target.key.name);
@@ -78,7 +87,7 @@ fn owner(caches: &Caches, reference: &OwnerReference, dependent: &ObjectMeta) ->
             .iter()
             .any(|other| other.metadata.uid.as_ref() == Some(&reference.uid))
     };
-    if served.namespaced && is_elsewhere() {
+    if namespaced && is_elsewhere() {
         return Owner::Misplaced { target: Some(target) };
     }
     Owner::Missing(target)
@@ -93,7 +102,7 @@ fn key_of(object: &AnyObject) -> Key {
     )
 }
 
-fn concerned(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
+pub(super) fn concerned(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
     let latest = change.latest();
     let mut keys = Vec::new();
     match (&change.old, &change.new) {

@@ -8,12 +8,17 @@ use super::Row;
 use super::garbage::stored_kinds;
 use crate::cache::Change;
 use crate::caches::{Caches, Watch};
+use crate::custom::Definition;
+
+/// The controller's name.
+pub(super) const NAME: &str = "namespace-controller";
 
 pub(crate) fn row() -> Row {
     let mut watches = vec![Watch::on::<Namespace>(|_, change| vec![key_of(change.latest())])];
     watches.extend(namespaced_kinds().map(|kind| Watch::metadata(kind, namespace_of)));
+    watches.push(Watch::on::<Definition>(|_, _| Vec::new()));
     Row {
-        name: "namespace-controller",
+        name: NAME,
         watches,
         decide: Box::new(|caches, key, now| plan(&observe(caches, key), now)),
     }
@@ -32,10 +37,12 @@ fn observe(caches: &Caches, key: &Key) -> Observed {
         return Observed::default();
     }
     let of_kind = |kind| caches.metadata_of(kind).map(|cache| cache.in_namespace(&key.name));
+    let custom = caches.custom_kinds().into_iter().filter(|(_, namespaced)| *namespaced);
+    let kinds: Vec<Kind> = namespaced_kinds().chain(custom.map(|(kind, _)| kind)).collect();
     Observed {
         namespace,
-        contents: namespaced_kinds().filter_map(of_kind).flatten().collect(),
-        kinds: namespaced_kinds().collect(),
+        contents: kinds.iter().copied().filter_map(of_kind).flatten().collect(),
+        kinds,
     }
 }
 
@@ -48,7 +55,7 @@ fn key_of(namespace: &Namespace) -> Key {
 }
 
 /// What comes or goes in a namespace matters only while the namespace is going.
-fn namespace_of(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
+pub(super) fn namespace_of(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
     if change.old.is_some() && change.new.is_some() {
         return Vec::new();
     }

@@ -8,6 +8,7 @@
 
 mod claims;
 mod cluster;
+mod custom;
 mod endpoints;
 mod garbage;
 mod namespaces;
