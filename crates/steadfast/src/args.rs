@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Snapshot(SnapshotArgs),
     /// Check that the store of a stopped daemon, or a snapshot, is undamaged
     Check(CheckArgs),
+    /// Run the controllers alone, as a client of any Kubernetes API server
+    Controllers(ControllersArgs),
     /// Explain why a StatefulSet, pod or claim is not as desired, down to the root (reads any cluster)
     Why(WhyArgs),
     /// Tell what a change to a StatefulSet would do, step by step, before it is made (reads any cluster)
@@ -121,6 +123,41 @@ pub(crate) struct UpArgs {
     /// Print the complete configuration, with what each value means, and exit
     #[arg(long)]
     pub(crate) print_config: bool,
+}
+
+/// `steadfast controllers`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ControllersArgs {
+    /// Kubeconfig of the cluster [default: that of the environment, or of the pod's ServiceAccount]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Which controllers run: * is all, NAME one, -NAME not that one; the later entry wins
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "*",
+        allow_hyphen_values = true
+    )]
+    pub(crate) controllers: Vec<String>,
+    /// Work only while leading, so that several processes may stand by
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) leader_elect: bool,
+    /// Namespace of the Lease that says who leads
+    #[arg(long, value_name = "NS", default_value = "kube-system")]
+    pub(crate) leader_elect_resource_namespace: String,
+    /// Name of that Lease
+    #[arg(long, value_name = "NAME", default_value = "steadfast-controllers")]
+    pub(crate) leader_elect_resource_name: String,
+    /// Where /healthz and /metrics are served
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10257")]
+    pub(crate) listen: SocketAddr,
+    /// Certificate that every namespace gets a copy of (ConfigMap kube-root-ca.crt) [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_ca_file: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, or per part as in `info,controllers=debug` [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
 }
 
 /// `steadfast down`.

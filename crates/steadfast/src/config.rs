@@ -373,7 +373,8 @@ fn check_name(option: &str, name: &str, errors: &mut Vec<String>) {
     }
 }
 
-fn host_name() -> anyhow::Result<String> {
+/// This machine's name, in lower case.
+pub(crate) fn host_name() -> anyhow::Result<String> {
     let name = nix::unistd::gethostname().context("cannot read the host name")?;
     Ok(name.to_string_lossy().to_lowercase())
 }

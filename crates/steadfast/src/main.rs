@@ -6,6 +6,7 @@
 mod args;
 mod cluster;
 mod config;
+mod controller_manager;
 mod daemon;
 mod down;
 mod election;
@@ -66,6 +67,7 @@ async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Image(image) => image::run(image).await,
         Command::Snapshot(command) => tokio::task::spawn_blocking(move || snapshot::run(&command)).await?,
         Command::Check(command) => tokio::task::spawn_blocking(move || snapshot::check(&command)).await?,
+        Command::Controllers(controllers) => controller_manager::run(controllers).await,
         Command::Why(why) => why::run(why).await,
         Command::Plan(plan) => plan::run(plan).await,
         Command::Walk(walk) => walk::run(walk).await,

@@ -1,0 +1,159 @@
+//! `steadfast controllers`: the controllers alone, as a client of any Kubernetes API server.
+
+use crate::args::ControllersArgs;
+use crate::config::host_name;
+use crate::services::DEFAULT_LOG;
+use crate::up::Signals;
+use anyhow::{Context, bail};
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use controllers::{Config, Metrics};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use leader_election::{Candidate, identity};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// When the options make no sense, the cluster's address is not known, or a controller breaks.
+pub(crate) async fn run(args: ControllersArgs) -> anyhow::Result<ExitCode> {
+    start_log(args.log.as_deref().unwrap_or(DEFAULT_LOG))?;
+    let config = config(&args)?;
+    let client = client(args.kubeconfig.as_deref()).await?;
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
+    tracing::info!(listen = %listener.local_addr()?, "serves /healthz and /metrics");
+    let shutdown = CancellationToken::new();
+    let (metrics, stop) = (config.metrics.clone(), shutdown.clone());
+    let served = tokio::spawn(async move {
+        axum::serve(listener, router(metrics))
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+    });
+    let (mut signals, stop) = (Signals::new()?, shutdown.clone());
+    let signals = tokio::spawn(async move {
+        signals.next().await;
+        stop.cancel();
+    });
+    let outcome = if args.leader_elect {
+        let host = host_name()?;
+        let mut election = leader_election::Config::new(&args.leader_elect_resource_name, &identity(&host));
+        election.namespace = args.leader_elect_resource_namespace;
+        let candidate = Candidate::new(client.clone(), election)?;
+        let work = |leading| controllers::run(client.clone(), config.clone(), leading);
+        candidate.run(shutdown.clone(), work).await.map(drop)
+    } else {
+        controllers::run(client, config, shutdown.clone()).await
+    };
+    shutdown.cancel();
+    signals.abort();
+    outcome?;
+    served.await?.context("the listener of /metrics failed")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("--log {filter:?} is no filter such as info or info,controllers=debug"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
+/// A client as a kubeconfig says, or else as the environment does (`KUBECONFIG`, or a pod's ServiceAccount).
+async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?
+        }
+        None => {
+            let inferred = kube::Config::infer().await;
+            inferred.context("no kubeconfig: give --kubeconfig or set KUBECONFIG")?
+        }
+    };
+    Client::try_from(config).context("cannot make a client")
+}
+
+fn config(args: &ControllersArgs) -> anyhow::Result<Config> {
+    let root_ca = args.root_ca_file.as_ref().map(|path| {
+        let read = std::fs::read_to_string(path);
+        read.with_context(|| format!("cannot read {}", path.display()))
+    });
+    let config = Config {
+        controllers: args.controllers.clone(),
+        root_ca: root_ca.transpose()?,
+        ..Config::default()
+    };
+    let unknown = config.unknown_controllers();
+    if !unknown.is_empty() {
+        bail!("no controller is called {}", unknown.join(", "));
+    }
+    Ok(config)
+}
+
+fn router(metrics: Metrics) -> Router {
+    let text = move || {
+        let metrics = metrics.clone();
+        async move { ([(CONTENT_TYPE, METRICS_TYPE)], metrics.text()) }
+    };
+    let ok = || async { "ok" };
+    Router::new()
+        .route("/healthz", get(ok))
+        .route("/livez", get(ok))
+        .route("/readyz", get(ok))
+        .route("/metrics", get(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Command};
+    use clap::Parser;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    fn parse(options: &[&str]) -> ControllersArgs {
+        let words = ["steadfast", "controllers"].iter().chain(options);
+        match Args::try_parse_from(words).unwrap().command {
+            Command::Controllers(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn controllers_are_chosen_by_name_and_the_leader_elected_unless_told_otherwise() {
+        let args = parse(&[]);
+        assert!(args.leader_elect);
+        assert_eq!(args.controllers, ["*"]);
+        let args = parse(&["--controllers=*,-podgc", "--leader-elect=false"]);
+        assert!(!args.leader_elect);
+        let config = config(&args).unwrap();
+        assert!(config.is_enabled("job-controller") && !config.is_enabled("pod-garbage-collector-controller"));
+        assert!(parse(&["--leader-elect"]).leader_elect);
+        let error = self::config(&parse(&["--controllers=statefulset,nobody"])).unwrap_err();
+        assert_eq!(error.to_string(), "no controller is called nobody");
+    }
+
+    #[tokio::test]
+    async fn health_and_metrics_are_served() {
+        for (path, expected) in [("/healthz", "ok"), ("/metrics", "# HELP workqueue_depth")] {
+            let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let answer = router(Metrics::default()).oneshot(request).await.unwrap();
+            let text = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(text.starts_with(expected.as_bytes()), "{path}");
+        }
+    }
+}
