@@ -125,10 +125,10 @@ impl Work<'_> {
                     }
                     self.note_success(job);
                 }
-                None if is_ours => {
+                None if is_ours && !is_terminating(&job.metadata) => {
                     active.insert(uid, reference(job));
                 }
-                None if !active.contains_key(&uid) => {
+                None if !is_ours && !active.contains_key(&uid) => {
                     let message = format!("Saw a job that the controller did not create or forgot: {name}");
                     self.tell(EventType::Warning, "UnexpectedJob", message);
                 }
@@ -283,6 +283,10 @@ impl Work<'_> {
             return;
         }
         let name = name_of(&job.metadata);
+        // Nobody is to wonder where it is.
+        let mut active = self.status.active.take().unwrap_or_default();
+        active.retain(|known| known.uid != job.metadata.uid);
+        self.status.active = Some(active).filter(|active| !active.is_empty());
         let action = Action::from(Write::Delete {
             target: crate::pods::whatever_version(Target::of(job)),
             propagation: Some(Propagation::Background),
