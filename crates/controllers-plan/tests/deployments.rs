@@ -40,7 +40,8 @@ fn merge(base: &mut Value, patch: &Value) {
 
 impl World {
     fn new(replicas: i32, strategy: &Value) -> Self {
-        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "0"}]}});
+        let template =
+            json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "0"}]}});
         let metadata = json!({"name": "web", "namespace": "default", "uid": "web", "generation": 1});
         let spec = json!({
             "replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template, "strategy": strategy,
@@ -55,7 +56,11 @@ impl World {
 
     fn plan(&self) -> Plan {
         let deployment: Deployment = serde_json::from_value(self.deployment.clone()).unwrap();
-        let sets: Vec<ReplicaSet> = self.sets.values().map(|set| serde_json::from_value(set.clone()).unwrap()).collect();
+        let sets: Vec<ReplicaSet> = self
+            .sets
+            .values()
+            .map(|set| serde_json::from_value(set.clone()).unwrap())
+            .collect();
         let seen = Observed {
             deployment: &deployment,
             replica_sets: sets.iter().collect(),
@@ -96,7 +101,9 @@ impl World {
                 set["status"] = json!({"replicas": 0});
                 assert!(self.sets.insert(object.key.name.clone(), set).is_none());
             }
-            Write::Patch { target, patch, .. } if target.key.kind.kind == "Deployment" => merge(&mut self.deployment, patch),
+            Write::Patch { target, patch, .. } if target.key.kind.kind == "Deployment" => {
+                merge(&mut self.deployment, patch)
+            }
             Write::Patch { target, patch, .. } => merge(self.sets.get_mut(&target.key.name).unwrap(), patch),
             Write::Delete { target, .. } => {
                 let set = self.sets.remove(&target.key.name).unwrap();
@@ -114,11 +121,21 @@ impl World {
             let is_broken = set["spec"]["template"]["spec"]["containers"][0]["image"] == "broken";
             number("replicas") != size || (number("availableReplicas") < size && !is_broken)
         };
-        let names: Vec<String> = self.sets.iter().filter(|(_, set)| moves(set)).map(|(name, _)| name.clone()).collect();
-        let Some(name) = names.get(which % names.len().max(1)) else { return false };
+        let names: Vec<String> = self
+            .sets
+            .iter()
+            .filter(|(_, set)| moves(set))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let Some(name) = names.get(which % names.len().max(1)) else {
+            return false;
+        };
         let set = self.sets.get_mut(name).unwrap();
         let size = set["spec"]["replicas"].as_i64().unwrap();
-        let (pods, available) = (set["status"]["replicas"].as_i64().unwrap_or(0), set["status"]["availableReplicas"].as_i64().unwrap_or(0));
+        let (pods, available) = (
+            set["status"]["replicas"].as_i64().unwrap_or(0),
+            set["status"]["availableReplicas"].as_i64().unwrap_or(0),
+        );
         let (pods, available) = match pods.cmp(&size) {
             std::cmp::Ordering::Less => (pods + 1, available),
             // What is of no use goes first.
@@ -130,7 +147,10 @@ impl World {
     }
 
     fn sum(&self, pointer: &str) -> i64 {
-        self.sets.values().map(|set| set.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)).sum()
+        self.sets
+            .values()
+            .map(|set| set.pointer(pointer).and_then(Value::as_i64).unwrap_or(0))
+            .sum()
     }
 
     fn settle(&mut self) {
@@ -206,7 +226,10 @@ proptest! {
 
 #[test]
 fn a_broken_rollout_is_rolled_back_by_its_annotation() {
-    let mut world = World::new(2, &json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}));
+    let mut world = World::new(
+        2,
+        &json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
+    );
     world.settle();
     world.edit(&image("broken"));
     world.settle();
@@ -215,7 +238,10 @@ fn a_broken_rollout_is_rolled_back_by_its_annotation() {
     let plan = world.plan();
     assert_eq!(plan.events[0].notice.reason, "DeploymentRollback");
     world.settle();
-    assert_eq!(world.deployment["spec"]["template"]["spec"]["containers"][0]["image"], "0");
+    assert_eq!(
+        world.deployment["spec"]["template"]["spec"]["containers"][0]["image"],
+        "0"
+    );
     assert!(world.deployment["metadata"]["annotations"]["deprecated.deployment.rollback.to"].is_null());
     assert_eq!(world.sum("/spec/replicas"), 2);
 }
@@ -223,14 +249,20 @@ fn a_broken_rollout_is_rolled_back_by_its_annotation() {
 #[test]
 fn a_name_that_is_taken_brings_on_another_hash() {
     let mut world = World::new(1, &json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}));
-    let Write::Create(object) = world.plan().actions().next().unwrap().write.clone() else { panic!("no creation") };
+    let Write::Create(object) = world.plan().actions().next().unwrap().write.clone() else {
+        panic!("no creation")
+    };
     let mut other = object.body.clone();
     merge(&mut other, &image("other"));
-    other["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "x", "controller": true}]);
+    other["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "x", "controller": true}]);
     world.sets.insert(object.key.name.clone(), other);
     world.turn(usize::MAX);
     assert_eq!(world.deployment["status"]["collisionCount"], 1);
     let next = world.plan();
-    let created = next.actions().find(|action| matches!(action.write, Write::Create(_))).unwrap();
+    let created = next
+        .actions()
+        .find(|action| matches!(action.write, Write::Create(_)))
+        .unwrap();
     assert_ne!(created.key().name, object.key.name);
 }

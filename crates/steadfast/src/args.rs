@@ -140,6 +140,9 @@ pub(crate) struct ControllersArgs {
         allow_hyphen_values = true
     )]
     pub(crate) controllers: Vec<String>,
+    /// Feature gates by upstream's names, e.g. MaxUnavailableStatefulSet=false (comma-separated)
+    #[arg(long, value_name = "NAME=BOOL,...")]
+    pub(crate) feature_gates: Option<String>,
     /// Work only while leading, so that several processes may stand by
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) leader_elect: bool,

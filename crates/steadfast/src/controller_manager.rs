@@ -1,7 +1,9 @@
 //! `steadfast controllers`: the controllers alone, as a client of any Kubernetes API server.
 
 use crate::args::ControllersArgs;
+use crate::cluster::Cluster;
 use crate::config::host_name;
+use crate::feature_gates::FeatureGates;
 use crate::services::DEFAULT_LOG;
 use crate::up::Signals;
 use anyhow::{Context, bail};
@@ -9,11 +11,8 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use controllers::{Config, Metrics};
-use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use leader_election::{Candidate, identity};
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(crate) async fn run(args: ControllersArgs) -> anyhow::Result<ExitCode> {
     start_log(args.log.as_deref().unwrap_or(DEFAULT_LOG))?;
     let config = config(&args)?;
-    let client = client(args.kubeconfig.as_deref()).await?;
+    let client = Cluster::open(args.kubeconfig.as_deref(), None).await?.client;
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
     tracing::info!(listen = %listener.local_addr()?, "serves /healthz and /metrics");
@@ -72,34 +71,23 @@ fn start_log(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A client as a kubeconfig says, or else as the environment does (`KUBECONFIG`, or a pod's ServiceAccount).
-async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let config = match kubeconfig {
-        Some(path) => {
-            let read = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?
-        }
-        None => {
-            let inferred = kube::Config::infer().await;
-            inferred.context("no kubeconfig: give --kubeconfig or set KUBECONFIG")?
-        }
-    };
-    Client::try_from(config).context("cannot make a client")
-}
-
 fn config(args: &ControllersArgs) -> anyhow::Result<Config> {
     let root_ca = args.root_ca_file.as_ref().map(|path| {
         let read = std::fs::read_to_string(path);
         read.with_context(|| format!("cannot read {}", path.display()))
     });
+    let mut errors = Vec::new();
+    let gates = FeatureGates::parse(args.feature_gates.as_deref().unwrap_or_default(), &mut errors);
     let config = Config {
         controllers: args.controllers.clone(),
+        gates: gates.of_controllers(),
         root_ca: root_ca.transpose()?,
         ..Config::default()
     };
     let unknown = config.unknown_controllers();
-    if !unknown.is_empty() {
-        bail!("no controller is called {}", unknown.join(", "));
+    errors.extend(unknown.iter().map(|name| format!("no controller is called {name}")));
+    if !errors.is_empty() {
+        bail!("{}", errors.join("; "));
     }
     Ok(config)
 }
@@ -121,6 +109,8 @@ fn router(metrics: Metrics) -> Router {
 mod tests {
     use super::*;
     use crate::args::{Args, Command};
+    use axum::body::Body;
+    use axum::http::Request;
     use clap::Parser;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
@@ -150,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn health_and_metrics_are_served() {
         for (path, expected) in [("/healthz", "ok"), ("/metrics", "# HELP workqueue_depth")] {
-            let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let request = Request::get(path).body(Body::empty()).unwrap();
             let answer = router(Metrics::default()).oneshot(request).await.unwrap();
             let text = answer.into_body().collect().await.unwrap().to_bytes();
             assert!(text.starts_with(expected.as_bytes()), "{path}");
