@@ -98,7 +98,7 @@ impl World {
                 set["metadata"]["uid"] = json!(object.key.name);
                 set["metadata"]["generation"] = json!(1);
                 set["metadata"]["creationTimestamp"] = json!(self.now.to_string());
-                set["status"] = json!({"replicas": 0});
+                set["status"] = json!({"replicas": 0, "observedGeneration": 1});
                 assert!(self.sets.insert(object.key.name.clone(), set).is_none());
             }
             Write::Patch { target, patch, .. } if target.key.kind.kind == "Deployment" => {

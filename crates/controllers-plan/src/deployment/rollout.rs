@@ -54,20 +54,20 @@ impl<'a> Rollout<'a> {
     fn shrink_old(&mut self, new: &'a ReplicaSet) -> bool {
         let old = self.active(self.old.clone().into_iter());
         let available_min = self.wanted() - self.max_unavailable();
-        let unavailable_new = self.size(new) - available(new);
+        let unavailable_new = self.size(new) - self.lasting(new);
         let mut spare = self.total_size() - available_min - unavailable_new;
         if old.is_empty() || spare <= 0 {
             return false;
         }
         let mut has_shrunk = false;
         for set in &old {
-            let useless = (self.size(set) - available(set)).clamp(0, spare.max(0));
+            let useless = (self.size(set) - self.lasting(set)).clamp(0, spare.max(0));
             if useless > 0 {
                 has_shrunk |= self.resize(set, self.size(set) - useless);
                 spare -= useless;
             }
         }
-        let mut spare = self.all().map(available).sum::<i32>() - available_min;
+        let mut spare = self.all().map(|set| self.lasting(set)).sum::<i32>() - available_min;
         for set in &old {
             let goes = self.size(set).min(spare.max(0));
             if goes > 0 {
@@ -76,6 +76,11 @@ impl<'a> Rollout<'a> {
             }
         }
         has_shrunk
+    }
+
+    /// How many of a ReplicaSet's pods are available and will be: its status may still count pods that its spec gives up.
+    fn lasting(&self, set: &ReplicaSet) -> i32 {
+        available(set).min(self.size(set))
     }
 
     /// All old pods must have ended before the first new one is made.
