@@ -164,9 +164,10 @@ impl World {
 
     /// How many pods run that have been told to stop.
     fn stopped(&self) -> i64 {
-        let stopped = self.pods.values().filter(|pod| {
-            pod["status"]["phase"] == "Running" && !pod["metadata"]["deletionTimestamp"].is_null()
-        });
+        let stopped = self
+            .pods
+            .values()
+            .filter(|pod| pod["status"]["phase"] == "Running" && !pod["metadata"]["deletionTimestamp"].is_null());
         i64::try_from(stopped.count()).unwrap()
     }
 
