@@ -14,10 +14,12 @@ mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
+pub(crate) mod node_restriction;
 mod persistent_volume_claim_resize;
 mod pod_security;
 mod priority;
 mod resource_quota;
+mod role_escalation;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use;
@@ -76,6 +78,8 @@ pub(crate) async fn mutate(review: &mut Review<'_>, object: &mut Value) -> Outco
 /// objects adds to `change` what must hold or be written along with this one.
 pub(crate) async fn validate(review: &mut Review<'_>, object: &Value, change: &mut Change) -> Outcome<()> {
     namespace_lifecycle::validate(review, object)?;
+    node_restriction::validate(review, object)?;
+    role_escalation::validate(review, object).await?;
     limit_ranger::validate(review, object).await?;
     pod_security::validate(review, object).await?;
     priority::validate(review, object).await?;

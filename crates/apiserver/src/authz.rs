@@ -1,12 +1,19 @@
-//! Who may do what: a fixed table, until roles are served.
-//!
-//! Members of `system:masters` may do everything, nodes what a kubelet does, the scheduler and the controllers of the
-//! control plane what they are for; everybody may ask who they are and what they may do. Nobody else may do anything.
+//! Who may do what: administrators everything, nodes what kubelets do, everybody what roles give them.
 
-use crate::status::status;
+use crate::follow::Followed;
+use crate::node_authorizer::{self, ClaimsOfVolumes, PODS_PREFIX, PodsOfNodes, VOLUMES_PREFIX};
+use crate::rbac::{self, Rbac};
+use crate::server::Server;
+use crate::status::{Outcome, status};
 use crate::user::User;
 use api::error::Status;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use store::Store;
+use tokio::task::JoinSet;
+
+/// The group whose members may do everything; no role can take that away.
+pub(crate) const MASTERS: &str = "system:masters";
 
 /// What somebody wants to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,130 +24,132 @@ pub(crate) struct Action {
     pub(crate) subresource: String,
     pub(crate) namespace: String,
     pub(crate) name: String,
+    /// What fields of the objects of a collection must be.
+    pub(crate) fields: Vec<(String, String)>,
     /// The path of something that is no resource; then only `verb` counts besides it.
     pub(crate) path: Option<String>,
 }
 
-const READ: &[&str] = &["get", "list", "watch"];
-const WRITE: &[&str] = &["create", "update", "patch", "delete"];
+impl Action {
+    /// Whether only objects are concerned whose field has that value.
+    pub(crate) fn selects(&self, field: &str, value: &str) -> bool {
+        self.fields
+            .iter()
+            .any(|(name, wanted)| name == field && wanted == value)
+    }
+}
 
-/// (group, resource or `resource/subresource`, verbs) of what a role allows beside reading.
-type Rules = &'static [(&'static str, &'static str, &'static [&'static str])];
+/// What was decided, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) allowed: bool,
+    /// For people; may be empty.
+    pub(crate) reason: String,
+}
 
-/// What a kubelet changes, and the local volumes that a node cleans up.
-const NODE: Rules = &[
-    ("", "nodes", WRITE),
-    ("", "nodes/status", &["get", "update", "patch"]),
-    ("", "pods", &["create", "delete"]),
-    ("", "pods/status", &["get", "update", "patch"]),
-    ("", "pods/eviction", &["create"]),
-    ("", "events", &["create", "update", "patch"]),
-    ("events.k8s.io", "events", &["create", "update", "patch"]),
-    ("coordination.k8s.io", "leases", WRITE),
-    ("storage.k8s.io", "csinodes", WRITE),
-    ("", "persistentvolumes", &["update", "patch", "delete"]),
-    ("", "persistentvolumeclaims/status", &["get", "update", "patch"]),
-    ("authentication.k8s.io", "tokenreviews", &["create"]),
-    ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
-    ("", "serviceaccounts/token", &["create"]),
-];
+/// All that decisions are made of.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) rbac: Arc<Followed<Rbac>>,
+    pods: Arc<Followed<PodsOfNodes>>,
+    volumes: Arc<Followed<ClaimsOfVolumes>>,
+}
 
-const NODE_READS: &[(&str, &str)] = &[
-    ("", "nodes"),
-    ("", "pods"),
-    ("", "services"),
-    ("", "configmaps"),
-    ("", "secrets"),
-    ("", "persistentvolumes"),
-    ("", "persistentvolumeclaims"),
-    ("", "serviceaccounts"),
-    ("", "namespaces"),
-    ("", "events"),
-    ("events.k8s.io", "events"),
-    ("coordination.k8s.io", "leases"),
-    ("discovery.k8s.io", "endpointslices"),
-    ("storage.k8s.io", "csinodes"),
-    ("storage.k8s.io", "csidrivers"),
-    ("storage.k8s.io", "storageclasses"),
-    ("storage.k8s.io", "volumeattachments"),
-    ("node.k8s.io", "runtimeclasses"),
-];
+impl Access {
+    /// Reads what the store holds.
+    pub(crate) async fn open(store: &dyn Store) -> Result<Self, store::Error> {
+        Ok(Self {
+            rbac: Followed::open(store, rbac::PREFIX, Rbac::default()).await?,
+            pods: Followed::open(store, PODS_PREFIX, PodsOfNodes::default()).await?,
+            volumes: Followed::open(store, VOLUMES_PREFIX, ClaimsOfVolumes::default()).await?,
+        })
+    }
 
-/// What the scheduler changes; it reads everything but secrets.
-const SCHEDULER: Rules = &[
-    ("", "pods/binding", &["create"]),
-    ("", "bindings", &["create"]),
-    ("", "pods", &["delete"]),
-    ("", "pods/status", &["get", "update", "patch"]),
-    ("", "events", &["create", "update", "patch"]),
-    ("events.k8s.io", "events", &["create", "update", "patch"]),
-    ("coordination.k8s.io", "leases", WRITE),
-    ("", "persistentvolumeclaims", &["update", "patch"]),
-    ("", "persistentvolumes", &["update", "patch"]),
-];
+    /// The work that keeps up with the store.
+    pub(crate) fn follow(&self, store: &Arc<dyn Store>, tasks: &mut JoinSet<()>) {
+        tasks.spawn(Followed::run(Arc::downgrade(&self.rbac), Arc::clone(store)));
+        tasks.spawn(Followed::run(Arc::downgrade(&self.pods), Arc::clone(store)));
+        tasks.spawn(Followed::run(Arc::downgrade(&self.volumes), Arc::clone(store)));
+    }
 
-/// Documents that everybody may read, so that clients can find their way and machines can probe the server.
+    /// Whether a user may do that.
+    pub(crate) async fn decide(&self, store: &dyn Store, user: &User, action: &Action) -> Decision {
+        if let Some(reason) = self.allows(user, action) {
+            return Decision { allowed: true, reason };
+        }
+        // Nobody is refused by what has changed before he asked.
+        if self.catch_up(store, user).await
+            && let Some(reason) = self.allows(user, action)
+        {
+            return Decision { allowed: true, reason };
+        }
+        let mut absent = self.rbac.view.absent_roles(user, &action.namespace);
+        absent.dedup();
+        let reason = match absent.as_slice() {
+            [] => String::new(),
+            [one] => format!("RBAC: {one}"),
+            many => format!("RBAC: [{}]", many.join(", ")),
+        };
+        Decision { allowed: false, reason }
+    }
+
+    fn allows(&self, user: &User, action: &Action) -> Option<String> {
+        if user.is_in(MASTERS) {
+            return Some(String::new());
+        }
+        if let Some(node) = node_authorizer::node_of(user)
+            && node_authorizer::allows(node, action, &self.pods.view, &self.volumes.view)
+        {
+            return Some(String::new());
+        }
+        self.rbac.view.allows(user, action).map(|reason| reason.to_string())
+    }
+
+    async fn catch_up(&self, store: &dyn Store, user: &User) -> bool {
+        if node_authorizer::node_of(user).is_none() {
+            return self.rbac.catch_up(store).await;
+        }
+        let (rbac, pods, volumes) = tokio::join!(
+            self.rbac.catch_up(store),
+            self.pods.catch_up(store),
+            self.volumes.catch_up(store)
+        );
+        rbac || pods || volumes
+    }
+}
+
+/// Lets a user go on who may do that; 403 for everybody else.
+pub(crate) async fn check(server: &Server, user: &User, action: &Action) -> Outcome<Decision> {
+    let decision = server.access.decide(server.store.as_ref(), user, action).await;
+    if decision.allowed {
+        return Ok(decision);
+    }
+    Err(forbidden(user, action, &decision.reason))
+}
+
+/// Whether a user may do that.
+pub(crate) async fn may(server: &Server, user: &User, action: &Action) -> bool {
+    server.access.decide(server.store.as_ref(), user, action).await.allowed
+}
+
+/// Documents that may be read without any identity, so that machines can probe the server.
 const PUBLIC: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
 
 /// Whether the path may be read without any identity.
 pub(crate) fn is_public(path: &str) -> bool {
-    PUBLIC
-        .iter()
-        .any(|public| path == *public || path.strip_prefix(public).is_some_and(|rest| rest.starts_with('/')))
-}
-
-/// Whether the user may do that.
-pub(crate) fn allows(user: &User, action: &Action) -> bool {
-    if user.is_in("system:masters") || user.name == "system:kube-controller-manager" {
-        return true;
-    }
-    if let Some(path) = &action.path {
-        return is_public(path) || (is_known(user) && action.verb == "get" && path != "/metrics");
-    }
-    if !is_known(user) {
-        return false;
-    }
-    let asks_about_itself = matches!(
-        (action.group.as_str(), action.resource.as_str()),
-        ("authentication.k8s.io", "selfsubjectreviews")
-            | (
-                "authorization.k8s.io",
-                "selfsubjectaccessreviews" | "selfsubjectrulesreviews"
-            )
-    );
-    if asks_about_itself {
-        return true;
-    }
-    let reads = READ.contains(&action.verb.as_str());
-    if user.is_in("system:nodes") && user.name.starts_with("system:node:") {
-        let readable = NODE_READS.contains(&(action.group.as_str(), action.resource.as_str()));
-        return (reads && action.subresource.is_empty() && readable) || follows(NODE, action);
-    }
-    if user.name == "system:kube-scheduler" {
-        return (reads && action.resource != "secrets") || follows(SCHEDULER, action);
-    }
-    user.is_in("system:monitoring") && reads && action.resource != "secrets"
-}
-
-fn is_known(user: &User) -> bool {
-    !user.name.is_empty() && !user.is_in("system:unauthenticated")
-}
-
-fn follows(rules: Rules, action: &Action) -> bool {
-    let wanted = match action.subresource.as_str() {
-        "" => action.resource.clone(),
-        subresource => format!("{}/{subresource}", action.resource),
-    };
-    rules.iter().any(|(group, resource, verbs)| {
-        *group == action.group && *resource == wanted && verbs.contains(&action.verb.as_str())
-    })
+    PUBLIC.contains(&path)
 }
 
 /// 403 in upstream's words.
-pub(crate) fn forbidden(user: &User, action: &Action) -> Box<Status> {
+pub(crate) fn forbidden(user: &User, action: &Action, reason: &str) -> Box<Status> {
     let (name, verb) = (&user.name, &action.verb);
+    let reason = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    };
     if let Some(path) = &action.path {
-        let message = format!("forbidden: User {name:?} cannot {verb} path {path:?}");
+        let message = format!("forbidden: User {name:?} cannot {verb} path {path:?}{reason}");
         return status(403, "Forbidden", message, json!({}));
     }
     let (group, plural) = (&action.group, &action.resource);
@@ -152,88 +161,61 @@ pub(crate) fn forbidden(user: &User, action: &Action) -> Box<Status> {
         "" => "at the cluster scope".to_owned(),
         namespace => format!("in the namespace {namespace:?}"),
     };
+    let why = format!("User {name:?} cannot {verb} resource {resource:?} in API group {group:?} {scope}{reason}");
+    refused(group, plural, &action.name, &why)
+}
+
+/// 403 about an object of a resource.
+pub(crate) fn refused(group: &str, plural: &str, name: &str, why: &str) -> Box<Status> {
     let qualified = if group.is_empty() {
-        plural.clone()
+        plural.to_owned()
     } else {
         format!("{plural}.{group}")
     };
-    let object = if action.name.is_empty() {
-        String::new()
-    } else {
-        format!(" {:?}", action.name)
-    };
-    let message = format!(
-        "{qualified}{object} is forbidden: User {name:?} cannot {verb} resource {resource:?} in API group {group:?} \
-         {scope}"
-    );
-    let mut details = json!({"kind": plural});
+    let mut details: Value = json!({"kind": plural});
     if !group.is_empty() {
         details["group"] = json!(group);
     }
-    if !action.name.is_empty() {
-        details["name"] = json!(action.name);
+    let mut object = String::new();
+    if !name.is_empty() {
+        details["name"] = json!(name);
+        object = format!(" {name:?}");
     }
-    status(403, "Forbidden", message, details)
+    status(
+        403,
+        "Forbidden",
+        format!("{qualified}{object} is forbidden: {why}"),
+        details,
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn action(verb: &str, group: &str, resource: &str, subresource: &str) -> Action {
-        Action {
-            verb: verb.to_owned(),
-            group: group.to_owned(),
-            resource: resource.to_owned(),
-            subresource: subresource.to_owned(),
-            namespace: "default".to_owned(),
-            ..Action::default()
-        }
-    }
-
-    #[test]
-    fn nodes_may_do_what_kubelets_do() {
-        let node = User::new("system:node:vm", ["system:nodes"]);
-        for allowed in [
-            action("watch", "", "pods", ""),
-            action("patch", "", "pods", "status"),
-            action("delete", "", "pods", ""),
-            action("update", "coordination.k8s.io", "leases", ""),
-            action("create", "", "events", ""),
-        ] {
-            assert!(allows(&node, &allowed), "{allowed:?}");
-        }
-        for refused in [
-            action("create", "apps", "statefulsets", ""),
-            action("update", "", "secrets", ""),
-            action("create", "", "pods", "binding"),
-        ] {
-            assert!(!allows(&node, &refused), "{refused:?}");
-        }
-    }
-
     #[test]
     fn strangers_are_refused_in_upstreams_words() {
         let user = User::new("x", ["system:authenticated"]);
-        let action = action("list", "", "pods", "");
-        assert!(!allows(&user, &action));
-        let status = forbidden(&user, &action);
+        let action = Action {
+            verb: "list".to_owned(),
+            resource: "pods".to_owned(),
+            namespace: "default".to_owned(),
+            ..Action::default()
+        };
+        let status = forbidden(&user, &action, "");
         let expected = "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \
                         \"default\"";
         assert_eq!(status.message, expected);
         assert_eq!(status.details, json!({"kind": "pods"}));
-    }
-
-    #[test]
-    fn everybody_may_ask_about_themselves_but_not_without_a_name() {
-        let ask = action("create", "authorization.k8s.io", "selfsubjectaccessreviews", "");
-        assert!(allows(&User::new("x", ["system:authenticated"]), &ask));
-        assert!(!allows(&User::anonymous(), &ask));
-        let health = Action {
-            verb: "get".to_owned(),
-            path: Some("/readyz/ping".to_owned()),
-            ..Action::default()
+        let named = Action {
+            group: "apps".to_owned(),
+            name: "web".to_owned(),
+            subresource: "scale".to_owned(),
+            ..action
         };
-        assert!(allows(&User::anonymous(), &health));
+        let status = forbidden(&user, &named, "RBAC: x");
+        let expected = "pods.apps \"web\" is forbidden: User \"x\" cannot list resource \"pods/scale\" in API group \
+                        \"apps\" in the namespace \"default\": RBAC: x";
+        assert_eq!(status.message, expected);
     }
 }

@@ -8,6 +8,7 @@ use crate::delete::{self, DeleteOptions};
 use crate::negotiate::Form;
 use crate::options::WriteOptions;
 use crate::query::Query;
+use crate::rbac::{aggregation, default_roles};
 use crate::registrations;
 use crate::server::Server;
 use crate::status::Outcome;
@@ -29,6 +30,10 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Makes what is absent.
 pub(crate) async fn run(server: &Arc<Server>) -> Outcome<()> {
+    default_roles::reconcile(server).await?;
+    let store = server.store.as_ref();
+    server.access.rbac.catch_up(store).await;
+    aggregation::write(server).await?;
     keep(server).await?;
     let dns = dns_service(server.config.dns_ip);
     ensure(server, kind("", "services"), "kube-system", dns).await?;

@@ -26,6 +26,8 @@ pub struct Config {
     pub token_issuer: String,
     /// The keys of service-account tokens; `None` makes one that ends with this server, and all its tokens with it.
     pub token_keys: Option<TokenKeys>,
+    /// Whether pods get a token of their account mounted.
+    pub mount_tokens: bool,
     /// The authority's certificate in PEM, which token Secrets carry; `None` if there is none.
     pub root_ca: Option<String>,
     /// Which feature gates are on.
@@ -49,6 +51,7 @@ impl Default for Config {
             kubelet_client: None,
             token_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             token_keys: None,
+            mount_tokens: false,
             root_ca: None,
             gates: api::gates::Gates::default(),
             git_version: "v1.36.1+steadfast".to_owned(),

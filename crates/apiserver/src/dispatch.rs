@@ -1,12 +1,12 @@
 //! From a request to the function that answers it: identity, rights, form, kind, verb.
 
-use crate::authn;
 use crate::authz::{self, Action};
 use crate::body;
 use crate::call::Call;
 use crate::certificate_requests;
 use crate::definitions;
 use crate::discovery;
+use crate::impersonation;
 use crate::kubelet::{log, port_forward, terminal};
 use crate::negotiate::{self, Form};
 use crate::openapi;
@@ -138,9 +138,10 @@ async fn route(server: &Arc<Server>, request: Request) -> Outcome<Response<Body>
         Some(user) => Some(user.clone()),
         None => tokens::bearer_of(server, request.headers().clone()).await?,
     };
-    let user = user
-        .map(|user| authn::acting_user(user, request.headers()))
-        .transpose()?;
+    let user = match user {
+        Some(user) => Some(impersonation::acting_user(server, user, request.headers()).await?),
+        None => None,
+    };
     match path::parse(request.uri().path()) {
         Path::Document(path) => {
             // The body stays behind: a borrowed one could not cross threads.
@@ -172,9 +173,7 @@ async fn document(
         path: Some(path.to_owned()),
         ..Action::default()
     };
-    if !authz::allows(&user, &action) {
-        return Err(authz::forbidden(&user, &action));
-    }
+    authz::check(server, &user, &action).await?;
     let headers = &request.headers;
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
@@ -312,6 +311,36 @@ fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Outcome<&'static
     })
 }
 
+/// What a request wants to do, as rights speak of it.
+fn action_of(verb: &str, path: &ResourcePath, query: &Query) -> Action {
+    let mut action = Action {
+        verb: verb.to_owned(),
+        group: path.group.clone(),
+        resource: path.resource.clone(),
+        subresource: path.subresource.clone(),
+        namespace: path.namespace.clone(),
+        name: path.name.clone(),
+        ..Action::default()
+    };
+    // A namespace lies in itself, so that rights in it reach it.
+    if action.group.is_empty() && action.resource == "namespaces" {
+        action.namespace.clone_from(&action.name);
+    }
+    if action.name.is_empty()
+        && let Some(selector) = query.get("fieldSelector")
+    {
+        let pairs = selector.split(',').filter(|part| !part.contains("!="));
+        let pairs = pairs.filter_map(|part| part.split_once("==").or_else(|| part.split_once('=')));
+        action.fields = pairs
+            .map(|(field, value)| (field.to_owned(), value.to_owned()))
+            .collect();
+        // Whoever asks for one object of a collection asks for that object.
+        let named = action.fields.iter().find(|(field, _)| field == "metadata.name");
+        action.name = named.map_or_else(String::new, |(_, name)| name.clone());
+    }
+    action
+}
+
 async fn resource(
     server: &Arc<Server>,
     user: User,
@@ -320,18 +349,7 @@ async fn resource(
     request: Request,
 ) -> Outcome<Response<Body>> {
     let verb = verb(request.method(), &path, &query)?;
-    let action = Action {
-        verb: verb.to_owned(),
-        group: path.group.clone(),
-        resource: path.resource.clone(),
-        subresource: path.subresource.clone(),
-        namespace: path.namespace.clone(),
-        name: path.name.clone(),
-        path: None,
-    };
-    if !authz::allows(&user, &action) {
-        return Err(authz::forbidden(&user, &action));
-    }
+    authz::check(server, &user, &action_of(verb, &path, &query)).await?;
     let options = match verb {
         "create" => "CreateOptions",
         "patch" => "PatchOptions",

@@ -3,6 +3,7 @@
 //! The budget pays for the disruption in the same transaction that deletes the pod: neither can two evictions spend the
 //! last one, nor is one spent on a pod that stays.
 
+use crate::admission::node_restriction::check_eviction;
 use crate::body;
 use crate::call::Call;
 use crate::clock;
@@ -42,6 +43,8 @@ pub(crate) async fn evict(server: &Arc<Server>, call: &Call, body: Bytes) -> Out
     if name != call.name {
         return Err(bad_request("name in URL does not match name in Eviction object"));
     }
+    let pod = server.existing(&call.kind, &call.namespace, &call.name).await?;
+    check_eviction(&call.user, &Stored::from(&pod).object(&call.kind)?)?;
     let mut options = DeleteOptions::from_value(&eviction["deleteOptions"])?;
     if call.write.dry_run {
         options.only_try();

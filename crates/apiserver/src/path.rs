@@ -52,7 +52,7 @@ pub(crate) fn parse(path: &str) -> Path {
 }
 
 /// Undoes percent encoding; what is not encoded properly stays as it is.
-fn decode(part: &str) -> String {
+pub(crate) fn decode(part: &str) -> String {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

@@ -1,5 +1,6 @@
 //! The server: its store, its configuration, and what all requests share.
 
+use crate::authz::Access;
 use crate::bootstrap;
 use crate::compaction;
 use crate::config::Config;
@@ -8,6 +9,7 @@ use crate::dispatch;
 use crate::event_lease::EventLease;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
+use crate::rbac::aggregation;
 use crate::stream::Encodings;
 use crate::tokens::keys::KeyError;
 use crate::tokens::{self, Issuer};
@@ -28,6 +30,9 @@ pub enum StartError {
     /// The keys of service-account tokens cannot be used.
     #[error("the keys of service-account tokens cannot be used")]
     Keys(#[from] KeyError),
+    /// The store cannot be read.
+    #[error("the store cannot be read")]
+    Store(#[from] store::Error),
     /// The objects that every cluster has cannot be made.
     #[error("the objects that every cluster has cannot be made: {}", .0.message)]
     Bootstrap(Box<Status>),
@@ -40,7 +45,9 @@ impl ApiServer {
     /// When the store fails or holds objects that contradict the configuration.
     pub async fn new(store: Arc<dyn Store>, config: Config) -> Result<Self, StartError> {
         let issuer = tokens::issuer(&config)?;
+        let access = Access::open(store.as_ref()).await?;
         let server = Arc::new(Server {
+            access,
             issuer,
             store,
             config,
@@ -51,11 +58,16 @@ impl ApiServer {
             metrics: Metrics::default(),
             tasks: Mutex::default(),
         });
+        server.access.follow(
+            &server.store,
+            &mut server.tasks.lock().expect("nothing panics while it holds the tasks"),
+        );
         bootstrap::run(&server).await.map_err(StartError::Bootstrap)?;
         let definitions = definitions::load(&server).await.map_err(StartError::Bootstrap)?;
         server.spawn(definitions::follow(Arc::downgrade(&server), definitions));
         let compaction = compaction::run(Arc::downgrade(&server), server.config.history);
         server.spawn(compaction);
+        server.spawn(aggregation::run(Arc::downgrade(&server)));
         server.spawn(bootstrap::upkeep(Arc::downgrade(&server)));
         Ok(Self { server })
     }
@@ -72,6 +84,7 @@ pub(crate) struct Server {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) config: Config,
     pub(crate) issuer: Issuer,
+    pub(crate) access: Access,
     pub(crate) encodings: Encodings,
     pub(crate) event_lease: EventLease,
     pub(crate) documents: Documents,

@@ -419,7 +419,11 @@ async fn only_known_users_get_in() {
     assert_eq!(refused.failure(), (403, "Forbidden".to_owned(), message.to_owned()));
     assert_eq!(stranger.get("/apis").await.code, 200);
     let node = api.as_user(User::new("system:node:vm", ["system:nodes", "system:authenticated"]));
-    assert_eq!(node.get("/api/v1/pods").await.code, 200);
+    let own = "/api/v1/pods?fieldSelector=spec.nodeName%3Dvm";
+    assert_eq!(
+        (node.get(own).await.code, node.get("/api/v1/pods").await.code),
+        (200, 403)
+    );
     assert_eq!(node.post(SERVICES, &service("s", json!({}))).await.code, 403);
 }
 

@@ -63,7 +63,8 @@ impl Services {
         };
         let router = start_api(config, &authority, &kubelet_authority, listeners, &mut tasks, &shutdown).await?;
         let client = |user: User| Client::new(apiserver::in_process(router.clone(), user), "default");
-        let component = |name: &str| client(User::new(name, ["system:masters", "system:authenticated"]));
+        // Parts have the rights that roles give to their names, as they would have on any other cluster.
+        let component = |name: &str| client(User::new(name, ["system:authenticated"]));
         let controllers_config = controllers::Config {
             gates: config.feature_gates.of_controllers(),
             root_ca: Some(authority.certificate_pem.clone()),
@@ -101,7 +102,7 @@ impl Services {
         Ok(Self {
             authority,
             admin,
-            client: component("steadfast-admin"),
+            client: client(User::new("steadfast-admin", ["system:masters", "system:authenticated"])),
             tasks,
             shutdown,
         })

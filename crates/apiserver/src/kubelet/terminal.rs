@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// GET or POST of `/exec` or `/attach`, to be upgraded to websocket or SPDY.
 pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request) -> Outcome<Response<Body>> {
-    may_create(call)?;
+    may_create(server, call).await?;
     let streams = streams(call)?;
     let commands: Vec<&str> = call.query.all("command").collect();
     let is_exec = call.subresource == "exec";
@@ -66,7 +66,7 @@ pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request
 }
 
 /// A websocket begins with GET, but whoever may only read may not run commands.
-pub(super) fn may_create(call: &Call) -> Outcome<()> {
+pub(super) async fn may_create(server: &Server, call: &Call) -> Outcome<()> {
     let action = Action {
         verb: "create".to_owned(),
         resource: call.kind.plural.to_owned(),
@@ -75,11 +75,7 @@ pub(super) fn may_create(call: &Call) -> Outcome<()> {
         name: call.name.clone(),
         ..Action::default()
     };
-    if authz::allows(&call.user, &action) {
-        Ok(())
-    } else {
-        Err(authz::forbidden(&call.user, &action))
-    }
+    authz::check(server, &call.user, &action).await.map(|_| ())
 }
 
 fn streams(call: &Call) -> Outcome<StreamOptions> {

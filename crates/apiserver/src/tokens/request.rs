@@ -2,6 +2,7 @@
 
 use super::claims::{Binding, Claims, LegacyBinding, Named, user_name};
 use crate::admission::kind;
+use crate::admission::node_restriction::check_token;
 use crate::body;
 use crate::call::Call;
 use crate::clock;
@@ -48,6 +49,7 @@ pub(crate) async fn create(server: &Server, call: &Call, body: Bytes) -> Outcome
         .filter_map(|audience| audience.as_str().map(str::to_owned))
         .collect();
     let mut binding = bind(server, call, &request["spec"]["boundObjectRef"]).await?;
+    check_token(&call.user, &call.name, &binding, &request["spec"]["boundObjectRef"])?;
     binding.serviceaccount = Named {
         name: call.name.clone(),
         uid: account["uid"].as_str().unwrap_or("").to_owned(),

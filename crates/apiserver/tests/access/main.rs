@@ -4,6 +4,8 @@
 
 #[path = "../support/api.rs"]
 mod api;
+mod nodes;
+mod roles;
 mod tokens;
 
 use api::{Answer, Api};
