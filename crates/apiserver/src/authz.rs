@@ -47,6 +47,16 @@ pub(crate) struct Decision {
     pub(crate) reason: String,
 }
 
+impl Decision {
+    /// What an outcome of [`check`] was, for the audit log.
+    pub(crate) fn of(outcome: &Outcome<Self>) -> Self {
+        outcome.clone().unwrap_or_else(|_| Self {
+            allowed: false,
+            reason: String::new(),
+        })
+    }
+}
+
 /// All that decisions are made of.
 #[derive(Debug)]
 pub(crate) struct Access {

@@ -12,6 +12,11 @@ pub(crate) fn now_text() -> String {
     text(now_s())
 }
 
+/// Now, in microseconds, as the audit log shows it.
+pub(crate) fn micro_text() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
 /// A time as objects show it.
 pub(crate) fn text(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);

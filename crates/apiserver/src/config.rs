@@ -1,5 +1,6 @@
 //! What the server must be told.
 
+use crate::audit::AuditLog;
 use crate::tokens::keys::TokenKeys;
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,6 +33,14 @@ pub struct Config {
     pub root_ca: Option<String>,
     /// Which feature gates are on.
     pub gates: api::gates::Gates,
+    /// How many requests that read, and that write, are worked on at a time; more are asked to come again.
+    pub max_requests_inflight: usize,
+    /// See `max_requests_inflight`.
+    pub max_mutating_requests_inflight: usize,
+    /// How long anything but a watch or a stream may take.
+    pub request_timeout: Duration,
+    /// Where requests are logged; `None` logs none.
+    pub audit: Option<AuditLog>,
     /// `gitVersion` in `/version`: a semantic version.
     pub git_version: String,
     /// How long past states can be read and watched from.
@@ -54,6 +63,10 @@ impl Default for Config {
             mount_tokens: false,
             root_ca: None,
             gates: api::gates::Gates::default(),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            request_timeout: Duration::from_secs(60),
+            audit: None,
             git_version: "v1.36.1+steadfast".to_owned(),
             history: Duration::from_secs(5 * 60),
             bookmark_interval: Duration::from_secs(60),

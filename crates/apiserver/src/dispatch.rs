@@ -1,24 +1,24 @@
-//! From a request to the function that answers it: identity, rights, form, kind, verb.
+//! From a request to the function that answers it: form, kind, verb.
 
-use crate::authz::{self, Action};
 use crate::body;
 use crate::call::Call;
 use crate::certificate_requests;
 use crate::definitions;
 use crate::discovery;
-use crate::impersonation;
+use crate::entrance;
 use crate::kubelet::{log, port_forward, terminal};
+use crate::metrics;
 use crate::negotiate::{self, Form};
 use crate::openapi;
 use crate::options::WriteOptions;
-use crate::path::{self, Path, ResourcePath};
+use crate::path::ResourcePath;
 use crate::protobuf;
 use crate::query::Query;
 use crate::respond;
 use crate::reviews;
 use crate::serve::Draining;
 use crate::server::Server;
-use crate::status::{self, Outcome, internal, method_not_allowed, timed_out, unauthorized, unknown_resource};
+use crate::status::{self, Outcome, internal, method_not_allowed, unknown_resource};
 use crate::tokens;
 use crate::update::Part;
 use crate::user::User;
@@ -28,28 +28,22 @@ use crate::{
 use api::kinds::Kind;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::{CompressionLayer, Predicate};
 
-/// How long anything but a watch or a stream may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Answers from this size on are compressed for clients that take it; upstream's figure.
 const COMPRESS_BYTES_MIN: u64 = 128 * 1024;
-
-const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// The HTTP service of a server.
 pub(crate) fn router(server: Arc<Server>) -> Router {
     Router::new()
-        .fallback(answer)
+        .fallback(entrance::answer)
         .with_state(server)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(
@@ -78,107 +72,18 @@ fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response<Body> {
     status::response(&status, false)
 }
 
-async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response<Body> {
-    let started = Instant::now();
-    let audit_id = request.headers().get(AUDIT_ID).cloned();
-    let (verb, resource) = label(&request);
-    let target = format!("{} {}", request.method(), request.uri());
-    let in_protobuf = resource_has_protobuf(&request) && negotiate::errors_in_protobuf(request.headers());
-    let mut response = match route(&server, request).await {
-        Ok(response) => response,
-        Err(status) => status::response(&status, in_protobuf),
-    };
-    let (code, took) = (response.status().as_u16(), started.elapsed());
-    tracing::debug!(code, took_us = took.as_micros(), "{target}");
-    server.metrics.answered(verb, resource, code, took);
-    let headers = response.headers_mut();
-    let audit_id = audit_id.or_else(|| HeaderValue::try_from(crate::names::uid()).ok());
-    headers.extend(audit_id.map(|id| (AUDIT_ID, id)));
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    }
-    response
-}
-
-/// Whether what a request is about has a protobuf form.
-fn resource_has_protobuf(request: &Request) -> bool {
-    match path::parse(request.uri().path()) {
-        Path::Resource(path) => api::kinds::by_resource(&path.group, &path.version, &path.resource).is_some(),
-        Path::Document(_) => false,
-    }
-}
-
-/// How a request is counted.
-fn label(request: &Request) -> (&'static str, &'static str) {
-    let resource = match path::parse(request.uri().path()) {
-        Path::Resource(path) => {
-            api::kinds::by_resource(&path.group, &path.version, &path.resource).map_or("other", |kind| kind.plural)
-        }
-        Path::Document(_) => "",
-    };
-    let is_watch = request
-        .uri()
-        .query()
-        .is_some_and(|query| query.contains("watch=1") || query.contains("watch=true"));
-    let verb = match *request.method() {
-        Method::GET if is_watch => "watch",
-        Method::GET => "get",
-        Method::POST => "post",
-        Method::PUT => "put",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ => "other",
-    };
-    (verb, resource)
-}
-
-async fn route(server: &Arc<Server>, request: Request) -> Outcome<Response<Body>> {
-    let query = Query::of(request.uri())?;
-    let user = match request.extensions().get::<User>() {
-        Some(user) => Some(user.clone()),
-        None => tokens::bearer_of(server, request.headers().clone()).await?,
-    };
-    let user = match user {
-        Some(user) => Some(impersonation::acting_user(server, user, request.headers()).await?),
-        None => None,
-    };
-    match path::parse(request.uri().path()) {
-        Path::Document(path) => {
-            // The body stays behind: a borrowed one could not cross threads.
-            let (head, _) = request.into_parts();
-            document(server, user, &path, &query, &head).await
-        }
-        Path::Resource(path) => {
-            let user = user.ok_or_else(unauthorized)?;
-            resource(server, user, path, query, request).await
-        }
-    }
-}
-
 /// Everything that is not a resource.
-async fn document(
+pub(crate) async fn document(
     server: &Arc<Server>,
-    user: Option<User>,
     path: &str,
     query: &Query,
     request: &Parts,
 ) -> Outcome<Response<Body>> {
-    let user = match user {
-        None if !authz::is_public(path) => return Err(unauthorized()),
-        user => user.unwrap_or_else(User::anonymous),
-    };
-    let verb = request.method.as_str().to_lowercase();
-    let action = Action {
-        verb,
-        path: Some(path.to_owned()),
-        ..Action::default()
-    };
-    authz::check(server, &user, &action).await?;
     let headers = &request.headers;
     if !matches!(request.method, Method::GET | Method::HEAD) {
         return Err(method_not_allowed());
     }
-    if let Some(response) = health::get(server, path, query).await {
+    if let Some(response) = health::get(server, path, query, &request.extensions).await {
         return Ok(response);
     }
     if path.starts_with("/openapi/")
@@ -194,7 +99,7 @@ async fn document(
         "/openid/v1/jwks" => Ok(public_document("application/jwk-set+json", &server.issuer.key_set())),
         "/version" => Ok(json_document(&version(&server.config.git_version))),
         "/metrics" => {
-            let text = server.metrics.text();
+            let text = metrics::text(server).await;
             Ok(respond::plain(
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -293,63 +198,15 @@ fn architecture() -> &'static str {
     }
 }
 
-/// What is done to a resource.
-fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Outcome<&'static str> {
-    let single = !path.name.is_empty();
-    Ok(match *method {
-        Method::GET | Method::HEAD if single => "get",
-        Method::GET | Method::HEAD if query.flag("watch").unwrap_or(false) => "watch",
-        Method::GET | Method::HEAD => "list",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE if single => "delete",
-        Method::DELETE => "deletecollection",
-        // Proxied requests may be of any method; those without a verb need the right to all verbs.
-        _ if is_proxy(&path.group, &path.resource, &path.subresource) => "",
-        _ => return Err(method_not_allowed()),
-    })
-}
-
-/// What a request wants to do, as rights speak of it.
-fn action_of(verb: &str, path: &ResourcePath, query: &Query) -> Action {
-    let mut action = Action {
-        verb: verb.to_owned(),
-        group: path.group.clone(),
-        resource: path.resource.clone(),
-        subresource: path.subresource.clone(),
-        namespace: path.namespace.clone(),
-        name: path.name.clone(),
-        ..Action::default()
-    };
-    // A namespace lies in itself, so that rights in it reach it.
-    if action.group.is_empty() && action.resource == "namespaces" {
-        action.namespace.clone_from(&action.name);
-    }
-    if action.name.is_empty()
-        && let Some(selector) = query.get("fieldSelector")
-    {
-        let pairs = selector.split(',').filter(|part| !part.contains("!="));
-        let pairs = pairs.filter_map(|part| part.split_once("==").or_else(|| part.split_once('=')));
-        action.fields = pairs
-            .map(|(field, value)| (field.to_owned(), value.to_owned()))
-            .collect();
-        // Whoever asks for one object of a collection asks for that object.
-        let named = action.fields.iter().find(|(field, _)| field == "metadata.name");
-        action.name = named.map_or_else(String::new, |(_, name)| name.clone());
-    }
-    action
-}
-
-async fn resource(
+/// An object, a collection or a part of an object.
+pub(crate) async fn resource(
     server: &Arc<Server>,
     user: User,
+    verb: &'static str,
     path: ResourcePath,
     query: Query,
     request: Request,
 ) -> Outcome<Response<Body>> {
-    let verb = verb(request.method(), &path, &query)?;
-    authz::check(server, &user, &action_of(verb, &path, &query)).await?;
     let options = match verb {
         "create" => "CreateOptions",
         "patch" => "PatchOptions",
@@ -397,10 +254,7 @@ async fn resource(
         let draining = request.extensions().get::<Draining>().cloned();
         return watch::watch(server, &call, draining).await;
     }
-    let served = serve(server, &mut call, verb, request.into_body());
-    tokio::time::timeout(REQUEST_TIMEOUT, served)
-        .await
-        .unwrap_or_else(|_| Err(timed_out()))
+    serve(server, &mut call, verb, request.into_body()).await
 }
 
 /// Whether what flows is not JSON, however the client asks.
@@ -410,7 +264,7 @@ fn is_streamed(kind: &Kind, subresource: &str) -> bool {
 }
 
 /// Whether a path leads through this server to something else.
-fn is_proxy(group: &str, resource: &str, subresource: &str) -> bool {
+pub(crate) fn is_proxy(group: &str, resource: &str, subresource: &str) -> bool {
     group.is_empty() && matches!(resource, "pods" | "services" | "nodes") && subresource == "proxy"
 }
 

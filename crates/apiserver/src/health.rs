@@ -2,49 +2,73 @@
 
 use crate::query::Query;
 use crate::respond;
+use crate::serve::Draining;
 use crate::server::Server;
 use crate::status::chain;
 use axum::body::Body;
-use http::{Response, StatusCode};
+use http::{Extensions, Response, StatusCode};
 
 /// GET of a health path; `None` if there is no such check.
-pub(crate) async fn get(server: &Server, path: &str, query: &Query) -> Option<Response<Body>> {
+pub(crate) async fn get(server: &Server, path: &str, query: &Query, extensions: &Extensions) -> Option<Response<Body>> {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let endpoint = parts
         .next()
         .filter(|endpoint| matches!(*endpoint, "healthz" | "livez" | "readyz"))?;
     let only = parts.next();
-    let store = match server.store.revision().await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(chain(&error)),
-    };
-    let checks: Vec<(&str, &Result<(), String>)> = [("ping", &Ok(())), ("store", &store)]
+    let checks = checks(server, endpoint, extensions).await;
+    let checks: Vec<_> = checks
         .into_iter()
         .filter(|(name, _)| only.is_none_or(|only| only == *name))
         .collect();
     if checks.is_empty() {
         return None;
     }
-    let failed = checks.iter().any(|(_, result)| result.is_err());
-    let mut text = String::new();
-    if failed || query.flag("verbose").is_some_and(|verbose| verbose) {
-        for (name, result) in checks {
-            match result {
-                Ok(()) => text.push_str(&format!("[+]{name} ok\n")),
-                Err(why) => text.push_str(&format!("[-]{name} failed: {why}\n")),
-            }
-        }
-        text.push_str(&format!(
-            "{endpoint} check {}\n",
-            if failed { "failed" } else { "passed" }
-        ));
-    } else {
-        text.push_str("ok");
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    let is_excluded = |name: &str| excluded.contains(&name);
+    let failed = checks.iter().any(|(name, well)| !well && !is_excluded(name));
+    let is_long = failed || query.flag("verbose").is_some_and(|verbose| verbose);
+    if !is_long {
+        return Some(respond::plain(StatusCode::OK, "text/plain; charset=utf-8", "ok"));
     }
+    let mut text = String::new();
+    for (name, well) in checks {
+        text.push_str(&match well {
+            _ if is_excluded(name) => format!("[+]{name} excluded: ok\n"),
+            true => format!("[+]{name} ok\n"),
+            // Why stands in the log: anybody may ask here.
+            false => format!("[-]{name} failed: reason withheld\n"),
+        });
+    }
+    let verdict = if failed { "failed" } else { "passed" };
+    text.push_str(&format!("{endpoint} check {verdict}\n"));
     let code = if failed {
         StatusCode::INTERNAL_SERVER_ERROR
     } else {
         StatusCode::OK
     };
     Some(respond::plain(code, "text/plain; charset=utf-8", text))
+}
+
+/// What is looked at, and whether it is well.
+async fn checks(server: &Server, endpoint: &str, extensions: &Extensions) -> Vec<(&'static str, bool)> {
+    let store = match server.store.revision().await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "{endpoint}: the store is not well");
+            false
+        }
+    };
+    // A server that answers has its roles: they are brought into the store before it listens.
+    let mut checks = vec![
+        ("ping", true),
+        ("etcd", store),
+        ("poststarthook/rbac/bootstrap-roles", true),
+    ];
+    if endpoint == "readyz" {
+        let is_draining = extensions
+            .get::<Draining>()
+            .is_some_and(|Draining(token)| token.is_cancelled());
+        checks.push(("shutdown", !is_draining));
+    }
+    checks
 }

@@ -9,6 +9,10 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 use tower::Service;
 
+/// In the extensions of a request that comes from a part of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Local;
+
 /// A service that sends requests to a router as a given user; `kube::Client::new` takes it.
 ///
 /// Identity travels as it does over TLS, so the same rights are checked. Upgrades (exec, attach) need a connection and
@@ -40,6 +44,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.user.clone());
+        request.extensions_mut().insert(Local);
         self.router.call(request)
     }
 }

@@ -7,6 +7,8 @@
 //! This crate must not know of controllers, schedulers or nodes other than as clients, nor of any store's insides.
 
 mod admission;
+mod asked;
+mod audit;
 mod authn;
 mod authz;
 mod autoscalers;
@@ -26,6 +28,7 @@ mod delete;
 mod deletecollection;
 mod discovery;
 mod dispatch;
+mod entrance;
 mod event_lease;
 mod events;
 mod eviction;
@@ -33,6 +36,7 @@ mod follow;
 mod get;
 mod health;
 mod impersonation;
+mod in_flight;
 mod in_process;
 mod kubelet;
 mod list;
@@ -66,6 +70,7 @@ mod update;
 mod user;
 mod watch;
 
+pub use audit::{AuditLevel, AuditLog};
 pub use config::Config;
 pub use in_process::{InProcess, in_process};
 pub use serve::serve;

@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +21,11 @@ use tower::ServiceExt;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take for the head of a request, and how large its headers may be (HTTP/2; hyper has limits of
+/// its own for HTTP/1.1).
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+const HEADERS_BYTES_MAX: u32 = 64 * 1024;
 
 /// How long requests in progress may go on after the server was told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +44,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// In each request's extensions: cancelled when the server stops, so that watches end.
 #[derive(Clone, Debug)]
 pub(crate) struct Draining(pub(crate) CancellationToken);
+
+/// In each request's extensions: who is on the other side of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Serves a router until told to stop, then lets requests in progress end.
 ///
@@ -61,7 +71,7 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok((stream, peer)) => (stream, Peer(peer)),
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -69,7 +79,14 @@ pub async fn serve(
                 continue;
             }
         };
-        connections.spawn(connection(stream, acceptor.clone(), router.clone(), shutdown.clone()));
+        let (stream, peer) = stream;
+        connections.spawn(connection(
+            stream,
+            peer,
+            acceptor.clone(),
+            router.clone(),
+            shutdown.clone(),
+        ));
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -84,7 +101,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
+async fn connection(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -103,14 +120,18 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, sh
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         router
             .clone()
-            .oneshot(identified(request, user.clone(), draining.clone()))
+            .oneshot(identified(request, peer, user.clone(), draining.clone()))
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT);
     let mut http2 = builder.http2();
     http2
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
         .adaptive_window(true);
     http2.keep_alive_interval(PING_AFTER).keep_alive_timeout(PING_TIMEOUT);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -128,9 +149,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, sh
 }
 
 /// The request with its user. What a client puts into headers cannot make it somebody else.
-fn identified(request: Request<Incoming>, user: Option<User>, draining: Draining) -> Request<Body> {
+fn identified(request: Request<Incoming>, peer: Peer, user: Option<User>, draining: Draining) -> Request<Body> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(draining);
+    request.extensions_mut().insert(peer);
     if let Some(user) = user {
         request.extensions_mut().insert(user);
     }

@@ -1,5 +1,6 @@
 //! The server: its store, its configuration, and what all requests share.
 
+use crate::audit::Audit;
 use crate::authz::Access;
 use crate::bootstrap;
 use crate::compaction;
@@ -7,6 +8,7 @@ use crate::config::Config;
 use crate::definitions::{self, Definitions};
 use crate::dispatch;
 use crate::event_lease::EventLease;
+use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::rbac::aggregation;
@@ -27,6 +29,9 @@ pub struct ApiServer {
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The audit log cannot be opened.
+    #[error("the audit log cannot be opened")]
+    Audit(#[source] std::io::Error),
     /// The keys of service-account tokens cannot be used.
     #[error("the keys of service-account tokens cannot be used")]
     Keys(#[from] KeyError),
@@ -44,11 +49,20 @@ impl ApiServer {
     /// # Errors
     /// When the store fails or holds objects that contradict the configuration.
     pub async fn new(store: Arc<dyn Store>, config: Config) -> Result<Self, StartError> {
+        let audit = config
+            .audit
+            .as_ref()
+            .map(Audit::open)
+            .transpose()
+            .map_err(StartError::Audit)?;
+        let (audit, writer) = audit.unzip();
         let issuer = tokens::issuer(&config)?;
         let access = Access::open(store.as_ref()).await?;
         let server = Arc::new(Server {
             access,
             issuer,
+            audit,
+            in_flight: InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight),
             store,
             config,
             encodings: Encodings::default(),
@@ -67,6 +81,9 @@ impl ApiServer {
         server.spawn(definitions::follow(Arc::downgrade(&server), definitions));
         let compaction = compaction::run(Arc::downgrade(&server), server.config.history);
         server.spawn(compaction);
+        if let Some(writer) = writer {
+            server.spawn(writer);
+        }
         server.spawn(aggregation::run(Arc::downgrade(&server)));
         server.spawn(bootstrap::upkeep(Arc::downgrade(&server)));
         Ok(Self { server })
@@ -84,6 +101,8 @@ pub(crate) struct Server {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) config: Config,
     pub(crate) issuer: Issuer,
+    pub(crate) audit: Option<Audit>,
+    pub(crate) in_flight: InFlight,
     pub(crate) access: Access,
     pub(crate) encodings: Encodings,
     pub(crate) event_lease: EventLease,

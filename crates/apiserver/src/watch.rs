@@ -117,7 +117,6 @@ async fn open(
     let timeout = options
         .timeout
         .unwrap_or_else(|| DEFAULT_TIMEOUT.mul_f64(ambient::rng().random_range(1.0..2.0)));
-    server.metrics.watch_opened();
     Ok(Watcher {
         server: server.clone(),
         kind: call.kind.clone(),
@@ -161,12 +160,6 @@ struct Watcher {
     deadline: Instant,
     next_bookmark: Option<Instant>,
     draining: Option<Draining>,
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.server.metrics.watch_closed();
-    }
 }
 
 impl Watcher {

@@ -105,6 +105,13 @@ pub(crate) struct ConfigArgs {
     /// Feature gates by upstream's names, e.g. StatefulSetRecreateStrategy=true (comma-separated)
     #[arg(long, value_name = "NAME=BOOL,...")]
     pub(crate) feature_gates: Option<String>,
+    /// Log every request to the API server to this file, one JSON line each [default: none is logged]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// How much of each request: Metadata, or Request for the objects sent too (never those of Secrets and ConfigMaps)
+    /// [default: Metadata]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) audit_log_level: Option<String>,
     /// What to log: error, warn, info, debug, or per part as in `info,node=debug` [default: warn with -f on a
     /// terminal, else info]
     #[arg(long, value_name = "FILTER")]

@@ -4,6 +4,7 @@ use crate::args::ConfigArgs;
 use crate::etcd::{self, Etcd, EtcdArgs};
 use crate::feature_gates::FeatureGates;
 use anyhow::{Context, bail};
+use apiserver::{AuditLevel, AuditLog};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ struct File {
     etcd_keyfile: Option<PathBuf>,
     etcd_prefix: Option<String>,
     feature_gates: Option<String>,
+    audit_log_path: Option<PathBuf>,
+    audit_log_level: Option<String>,
     log: Option<String>,
 }
 
@@ -71,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) etcd: Option<Etcd>,
     /// What is switched on.
     pub(crate) feature_gates: FeatureGates,
+    /// Where requests to the API server are logged, and how much of each.
+    pub(crate) audit: Option<AuditLog>,
     /// Log filter; `None` leaves the choice to the command.
     pub(crate) log: Option<String>,
 }
@@ -180,6 +185,11 @@ impl Config {
             .or(file.container_runtime_endpoint);
         let oci_runtime = args.oci_runtime.clone().or(file.oci_runtime);
         let runtime = resolve_runtime(endpoint, oci_runtime, &mut errors);
+        let audit = resolve_audit(
+            args.audit_log_path.clone().or(file.audit_log_path),
+            args.audit_log_level.clone().or(file.audit_log_level),
+            &mut errors,
+        );
         let data_dir = args
             .data_dir
             .clone()
@@ -208,6 +218,7 @@ impl Config {
             service_cidr,
             etcd,
             feature_gates,
+            audit,
             log: args.log.clone().or(file.log),
             data_dir,
         })
@@ -257,7 +268,7 @@ impl Config {
             Runtime::Embedded { oci_runtime } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
             Runtime::Endpoint(endpoint) => (Some(endpoint.clone()), None),
         };
-        let rows: [(&str, &str, Option<String>); 13] = [
+        let rows: [(&str, &str, Option<String>); 15] = [
             (
                 "Where objects, volumes, images and certificates are kept.",
                 "data-dir",
@@ -307,6 +318,16 @@ impl Config {
                 Some(quoted(self.feature_gates)),
             ),
             (
+                "Where every request to the API server is logged, one JSON line each; without it none is.",
+                "audit-log-path",
+                self.audit.as_ref().map(|audit| quoted(audit.path.display())),
+            ),
+            (
+                "How much of each request: Metadata, or Request for the objects sent too.",
+                "audit-log-level",
+                self.audit.as_ref().map(|audit| quoted(level_name(audit.level))),
+            ),
+            (
                 "What to log: error, warn, info, debug, or per part as in info,node=debug.",
                 "log",
                 self.log.as_ref().map(quoted),
@@ -334,6 +355,23 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read configuration file {}", path.display()))?;
     serde_saphyr::from_str(&text).with_context(|| format!("configuration file {} is not valid", path.display()))
+}
+
+fn resolve_audit(path: Option<PathBuf>, level: Option<String>, errors: &mut Vec<String>) -> Option<AuditLog> {
+    let levels = [AuditLevel::Metadata, AuditLevel::Request];
+    let level = level.unwrap_or_else(|| level_name(AuditLevel::Metadata).to_owned());
+    let Some(level) = levels.into_iter().find(|known| level_name(*known) == level) else {
+        errors.push(format!("audit-log-level {level:?} must be Metadata or Request"));
+        return None;
+    };
+    path.map(|path| AuditLog { path, level })
+}
+
+fn level_name(level: AuditLevel) -> &'static str {
+    match level {
+        AuditLevel::Metadata => "Metadata",
+        AuditLevel::Request => "Request",
+    }
 }
 
 fn resolve_runtime(endpoint: Option<String>, oci: Option<PathBuf>, errors: &mut Vec<String>) -> Runtime {

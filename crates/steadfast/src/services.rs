@@ -163,6 +163,7 @@ async fn start_api(
             token_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
             token_keys: Some(Authority::token_keys(&config.data_dir.join("pki"))?),
             root_ca: Some(authority.certificate_pem.clone()),
+            audit: config.audit.clone(),
             git_version: version(),
             gates: config.feature_gates.of_api(),
             ..apiserver::Config::default()

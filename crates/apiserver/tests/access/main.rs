@@ -1,10 +1,11 @@
-//! Who may come in and what they may do: tokens, roles, nodes, impersonation.
+//! Who may come in and what they may do: tokens, roles, nodes, impersonation; and what the server tells of itself.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/api.rs"]
 mod api;
 mod nodes;
+mod operations;
 mod roles;
 mod tokens;
 
