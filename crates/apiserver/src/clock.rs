@@ -14,7 +14,7 @@ pub(crate) fn now_text() -> String {
 
 /// Now, in microseconds, as the audit log shows it.
 pub(crate) fn micro_text() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+    ambient::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 /// A time as objects show it.

@@ -27,9 +27,8 @@ pub struct Config {
     pub token_issuer: String,
     /// The keys of service-account tokens; `None` makes one that ends with this server, and all its tokens with it.
     pub token_keys: Option<TokenKeys>,
-    /// Whether pods get a token of their account mounted.
-    pub mount_tokens: bool,
-    /// The authority's certificate in PEM, which token Secrets carry; `None` if there is none.
+    /// The authority's certificate in PEM, by which pods know this server. Without one no tokens are mounted into them:
+    /// whoever runs controllers gives each namespace a ConfigMap `kube-root-ca.crt` with it, for which pods wait.
     pub root_ca: Option<String>,
     /// Which feature gates are on.
     pub gates: api::gates::Gates,
@@ -60,7 +59,6 @@ impl Default for Config {
             kubelet_client: None,
             token_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             token_keys: None,
-            mount_tokens: false,
             root_ca: None,
             gates: api::gates::Gates::default(),
             max_requests_inflight: 400,

@@ -58,7 +58,10 @@ pub(crate) async fn answer(State(server): State<Arc<Server>>, request: Request) 
     let id = audit_id(&head.headers);
     let told = audit::Request {
         id: id.clone(),
-        uri: head.uri.to_string(),
+        uri: head
+            .uri
+            .path_and_query()
+            .map_or_else(|| "/".to_owned(), ToString::to_string),
         verb: if verb.is_empty() {
             head.method.as_str().to_lowercase()
         } else {

@@ -80,7 +80,15 @@ impl<V: View> Followed<V> {
                     }
                 },
                 Err(store::Error::Closed) => return,
-                Err(error) => tracing::debug!(prefix, error = crate::status::chain(&error), "a view begins anew"),
+                Err(store::Error::Compacted { .. }) => tracing::debug!(prefix, "a view begins anew"),
+                Err(error) => {
+                    tracing::warn!(
+                        prefix,
+                        error = crate::status::chain(&error),
+                        "the store cannot be watched"
+                    );
+                    tokio::time::sleep(RETRY).await;
+                }
             }
             let Some(this) = followed.upgrade() else { return };
             if let Err(error) = this.list(store.as_ref()).await {

@@ -25,6 +25,9 @@ pub(crate) const PREFIX: &str = "/registry/rbac.authorization.k8s.io/";
 /// How many users' rights are remembered. When there are more, all are forgotten and worked out anew.
 const USERS_MAX: usize = 4096;
 
+/// The same for one name with different groups, as somebody may have who acts for others.
+const GROUPS_MAX: usize = 16;
+
 /// The roles and bindings of the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Rbac {
@@ -93,7 +96,9 @@ impl Rbac {
             all.clear();
         }
         let of_user = all.entry(user.name.clone()).or_default();
-        of_user.truncate(USERS_MAX);
+        if of_user.len() >= GROUPS_MAX {
+            of_user.clear();
+        }
         of_user.push((user.groups.clone(), Arc::clone(&granted)));
         granted
     }

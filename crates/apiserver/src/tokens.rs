@@ -114,7 +114,13 @@ pub(crate) async fn bearer_of(server: &Server, headers: http::HeaderMap) -> Outc
     }
 }
 
-/// Where the public keys are to be had.
+/// Where the public keys are to be had: at the address that is made known to pods, or by the issuer's name if there is
+/// none that leads here from elsewhere.
 pub(crate) fn jwks_uri(server: &Server) -> String {
-    format!("https://{}/openid/v1/jwks", server.config.advertise)
+    let (address, issuer) = (server.config.advertise, &server.issuer.name);
+    let is_local = address.ip().is_loopback() || address.ip().is_unspecified();
+    if is_local && issuer.starts_with("https://") {
+        return format!("{issuer}/openid/v1/jwks");
+    }
+    format!("https://{address}/openid/v1/jwks")
 }

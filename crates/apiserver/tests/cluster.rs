@@ -455,7 +455,7 @@ async fn documents_describe_the_server() {
     assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.36"));
     assert_eq!(api.get("/healthz").await.text, "ok");
     assert!(api.get("/readyz?verbose").await.text.contains("[+]etcd ok"));
-    assert_eq!(api.get("/readyz/store").await.text, "ok");
+    assert_eq!(api.get("/readyz/etcd").await.text, "ok");
     let unknown = api.get("/nothing").await;
     assert_eq!((unknown.code, unknown.text.as_str()), (404, "404 page not found\n"));
     assert_eq!(

@@ -11,6 +11,7 @@
 //!    runtime events, probes ───┘        └──▶ status ──▶ API
 //! ```
 
+mod access;
 mod cgroup;
 mod cleanup;
 mod config;

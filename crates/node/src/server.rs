@@ -1,5 +1,6 @@
-//! The kubelet API: logs, exec, attach, the list of pods. Served to the apiserver only: TLS with client certificates.
+//! The kubelet API: logs, exec, attach, the list of pods. Served over TLS to those whom the API server lets (`access`).
 
+use crate::access::{self, Caller, Gate};
 use crate::log_reader::{self, Options, is_true};
 use crate::pods::Registry;
 use crate::port_forward;
@@ -14,7 +15,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router, middleware};
 use futures::StreamExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -89,6 +90,9 @@ pub(crate) async fn serve(node: Arc<Node>, registry: Registry, listener: TcpList
 }
 
 fn router(kubelet: Kubelet) -> Router {
+    let (client, name) = (kubelet.node.client.clone(), kubelet.node.config.node_name.clone());
+    let gate = Arc::new(Gate::new(client, name));
+    let admit = move |request, next| access::admit(gate.clone(), request, next);
     let exec = async |state, path, query, request| join(Kind::Exec, state, path, query, request).await;
     let attach = async |state, path, query, request| join(Kind::Attach, state, path, query, request).await;
     Router::new()
@@ -105,6 +109,7 @@ fn router(kubelet: Kubelet) -> Router {
         .route("/exec/{namespace}/{pod}/{container}", get(exec).post(exec))
         .route("/attach/{namespace}/{pod}/{container}", get(attach).post(attach))
         .route("/portForward/{namespace}/{pod}", get(forward).post(forward))
+        .layer(middleware::from_fn(admit))
         .with_state(kubelet)
 }
 
@@ -117,10 +122,12 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, app: Router) {
         Ok(Err(error)) => return tracing::debug!(%error, "a client of the kubelet API failed its handshake"),
         Err(_) => return tracing::debug!("a client of the kubelet API did not finish its handshake"),
     };
-    // Whatever the TLS configuration lets through: without a certificate there is nothing for anybody here.
-    if stream.get_ref().1.peer_certificates().is_none_or(<[_]>::is_empty) {
-        return tracing::debug!("a client of the kubelet API has no certificate");
-    }
+    let certificates = stream.get_ref().1.peer_certificates();
+    let caller = certificates.and_then(|all| all.first()).and_then(Caller::of);
+    let app = match caller {
+        Some(caller) => app.layer(Extension(caller)),
+        None => app,
+    };
     let builder = auto::Builder::new(TokioExecutor::new());
     let service = TowerToHyperService::new(app);
     if let Err(error) = builder

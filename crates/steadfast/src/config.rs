@@ -1,10 +1,11 @@
 //! The complete, validated configuration: command line over file over defaults. Nothing is bound before it stands.
 
 use crate::args::ConfigArgs;
+use crate::audit_log;
 use crate::etcd::{self, Etcd, EtcdArgs};
 use crate::feature_gates::FeatureGates;
 use anyhow::{Context, bail};
-use apiserver::{AuditLevel, AuditLog};
+use apiserver::AuditLog;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -185,17 +186,8 @@ impl Config {
             .or(file.container_runtime_endpoint);
         let oci_runtime = args.oci_runtime.clone().or(file.oci_runtime);
         let runtime = resolve_runtime(endpoint, oci_runtime, &mut errors);
-        let audit = resolve_audit(
-            args.audit_log_path.clone().or(file.audit_log_path),
-            args.audit_log_level.clone().or(file.audit_log_level),
-            &mut errors,
-        );
-        let data_dir = args
-            .data_dir
-            .clone()
-            .or(file.data_dir)
-            .unwrap_or_else(|| "/var/lib/steadfast".into());
-        let data_dir = std::path::absolute(&data_dir).with_context(|| format!("data-dir {}", data_dir.display()))?;
+        let audit = audit_log::resolve(args, file.audit_log_path, file.audit_log_level, &mut errors);
+        let data_dir = resolve_data_dir(args.data_dir.clone().or(file.data_dir))?;
         let (Some(pod_cidr), Some(service_cidr), true) = (pod_cidr, service_cidr, errors.is_empty()) else {
             bail!("the configuration is not valid:\n  {}", errors.join("\n  "));
         };
@@ -268,7 +260,7 @@ impl Config {
             Runtime::Embedded { oci_runtime } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
             Runtime::Endpoint(endpoint) => (Some(endpoint.clone()), None),
         };
-        let rows: [(&str, &str, Option<String>); 15] = [
+        let rows: [(&str, &str, Option<String>); 13] = [
             (
                 "Where objects, volumes, images and certificates are kept.",
                 "data-dir",
@@ -318,23 +310,17 @@ impl Config {
                 Some(quoted(self.feature_gates)),
             ),
             (
-                "Where every request to the API server is logged, one JSON line each; without it none is.",
-                "audit-log-path",
-                self.audit.as_ref().map(|audit| quoted(audit.path.display())),
-            ),
-            (
-                "How much of each request: Metadata, or Request for the objects sent too.",
-                "audit-log-level",
-                self.audit.as_ref().map(|audit| quoted(level_name(audit.level))),
-            ),
-            (
                 "What to log: error, warn, info, debug, or per part as in info,node=debug.",
                 "log",
                 self.log.as_ref().map(quoted),
             ),
         ];
         let mut text = String::new();
-        for (meaning, name, value) in rows.into_iter().chain(etcd::rows(self.etcd.as_ref())) {
+        for (meaning, name, value) in rows
+            .into_iter()
+            .chain(audit_log::rows(self.audit.as_ref()))
+            .chain(etcd::rows(self.etcd.as_ref()))
+        {
             // What is unset is shown as a comment, so that the file stays a complete list.
             let (mark, value) = value.map_or(("# ", String::new()), |v| ("", v));
             text.push_str(&format!("# {meaning}\n{mark}{name}: {value}\n"));
@@ -357,21 +343,9 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
     serde_saphyr::from_str(&text).with_context(|| format!("configuration file {} is not valid", path.display()))
 }
 
-fn resolve_audit(path: Option<PathBuf>, level: Option<String>, errors: &mut Vec<String>) -> Option<AuditLog> {
-    let levels = [AuditLevel::Metadata, AuditLevel::Request];
-    let level = level.unwrap_or_else(|| level_name(AuditLevel::Metadata).to_owned());
-    let Some(level) = levels.into_iter().find(|known| level_name(*known) == level) else {
-        errors.push(format!("audit-log-level {level:?} must be Metadata or Request"));
-        return None;
-    };
-    path.map(|path| AuditLog { path, level })
-}
-
-fn level_name(level: AuditLevel) -> &'static str {
-    match level {
-        AuditLevel::Metadata => "Metadata",
-        AuditLevel::Request => "Request",
-    }
+fn resolve_data_dir(dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let dir = dir.unwrap_or_else(|| "/var/lib/steadfast".into());
+    std::path::absolute(&dir).with_context(|| format!("data-dir {}", dir.display()))
 }
 
 fn resolve_runtime(endpoint: Option<String>, oci: Option<PathBuf>, errors: &mut Vec<String>) -> Runtime {

@@ -4,6 +4,7 @@
 //! must be reached before any thread exists. Everything else starts the async runtime and runs one command.
 
 mod args;
+mod audit_log;
 mod cluster;
 mod config;
 mod controller_manager;

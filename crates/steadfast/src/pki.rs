@@ -61,22 +61,6 @@ impl Authority {
         })
     }
 
-    /// A CA that is never written down: for parts of this process that only talk to each other.
-    ///
-    /// # Errors
-    /// When signing fails.
-    pub(crate) fn ephemeral() -> anyhow::Result<Self> {
-        let key = KeyPair::generate()?;
-        let certificate = ca_params().self_signed(&key)?;
-        let certificate_der = certificate.der().clone();
-        let issuer = Issuer::from_ca_cert_der(&certificate_der, key)?;
-        Ok(Self {
-            issuer,
-            certificate_pem: certificate.pem(),
-            certificate_der,
-        })
-    }
-
     /// A certificate for `user` in `group`, to show to the API server or a kubelet.
     ///
     /// One group only: rcgen keeps a single organization in a name.
@@ -121,17 +105,13 @@ impl Authority {
         })
     }
 
-    /// TLS of a server: shows `leaf`; client certificates of this CA are `required`, or only looked at when given.
+    /// TLS of a server: shows `leaf`, and looks at client certificates of this CA when they are given.
     ///
     /// # Errors
     /// When the certificate is refused by the TLS library.
-    pub(crate) fn server_tls(&self, leaf: &Leaf, required: bool) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+    pub(crate) fn server_tls(&self, leaf: &Leaf) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider());
-        let verifier = if required {
-            verifier
-        } else {
-            verifier.allow_unauthenticated()
-        };
+        let verifier = verifier.allow_unauthenticated();
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier.build()?)
@@ -310,7 +290,7 @@ mod tests {
             .server("kube-apiserver", &["127.0.0.1".into(), "localhost".into()])
             .unwrap();
         let client = ca.client("anna", "people").unwrap();
-        let (server, client) = (ca.server_tls(&server, true).unwrap(), ca.client_tls(&client).unwrap());
+        let (server, client) = (ca.server_tls(&server).unwrap(), ca.client_tls(&client).unwrap());
         let mut client = rustls::ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap();
         let mut server = rustls::ServerConnection::new(server).unwrap();
         while client.is_handshaking() || server.is_handshaking() {

@@ -54,14 +54,11 @@ impl Services {
         let authority = Authority::open(&config.data_dir.join("pki"))?;
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        // Whoever may call the node agent may run commands in every pod, so no certificate of the cluster's CA, which
-        // may be given to users, is good for that: only the API server of this very process.
-        let kubelet_authority = Authority::ephemeral()?;
         let listeners = Listeners {
             people: listener,
             inside: Inside::open(config).await?,
         };
-        let router = start_api(config, &authority, &kubelet_authority, listeners, &mut tasks, &shutdown).await?;
+        let router = start_api(config, &authority, listeners, &mut tasks, &shutdown).await?;
         let client = |user: User| Client::new(apiserver::in_process(router.clone(), user), "default");
         // Parts have the rights that roles give to their names, as they would have on any other cluster.
         let component = |name: &str| client(User::new(name, ["system:authenticated"]));
@@ -83,7 +80,7 @@ impl Services {
         if !config.no_node {
             let node_user = format!("system:node:{}", config.node_name);
             let node_client = client(User::new(node_user, ["system:nodes", "system:authenticated"]));
-            start_node(config, &kubelet_authority, node_client, &mut tasks, &shutdown)?;
+            start_node(config, &authority, node_client, &mut tasks, &shutdown)?;
             let dns = dns::Config {
                 listen: vec![SocketAddr::new(config.cluster_dns(), 53)],
                 cluster_domain: config.cluster_domain.clone(),
@@ -145,13 +142,13 @@ struct Listeners {
 async fn start_api(
     config: &Config,
     authority: &Authority,
-    kubelet_authority: &Authority,
     listeners: Listeners,
     tasks: &mut JoinSet<Outcome>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<axum::Router> {
     let store = open_store(config, tasks, shutdown).await?;
-    let kubelet_client = kubelet_authority.client("kube-apiserver-kubelet-client", "system:masters")?;
+    // What this user may do on nodes is what the role bound to it says.
+    let kubelet_client = authority.client("kube-apiserver-kubelet-client", "steadfast:servers")?;
     let server = ApiServer::new(
         store,
         apiserver::Config {
@@ -159,7 +156,7 @@ async fn start_api(
             dns_ip: config.service_cidr.nth(10),
             advertise: listeners.inside.advertise,
             volumes_path: config.data_dir.join("volumes").display().to_string(),
-            kubelet_client: Some(kubelet_authority.client_tls(&kubelet_client)?),
+            kubelet_client: Some(authority.client_tls(&kubelet_client)?),
             token_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
             token_keys: Some(Authority::token_keys(&config.data_dir.join("pki"))?),
             root_ca: Some(authority.certificate_pem.clone()),
@@ -173,7 +170,7 @@ async fn start_api(
     .context("cannot start the API server")?;
     let router = server.router();
     let certificate = authority.server("kube-apiserver", &api_names(config))?;
-    let tls = authority.server_tls(&certificate, false)?;
+    let tls = authority.server_tls(&certificate)?;
     for listener in [Some(listeners.people), listeners.inside.listener]
         .into_iter()
         .flatten()
@@ -249,7 +246,7 @@ fn start_node(
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: "/etc/resolv.conf".into(),
         listen: SocketAddr::new(node_ip, 0),
-        tls: authority.server_tls(&certificate, true)?,
+        tls: authority.server_tls(&certificate)?,
         max_pods: MAX_PODS,
         reserved: node::Reserved::default(),
         cgroup_root: "/steadfast".to_owned(),

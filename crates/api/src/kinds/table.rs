@@ -189,6 +189,7 @@ fn kinds() -> Vec<Kind> { vec![
     Kind {
         short_names: &["sa"],
         delete_returns_object: true,
+        acted_on: true,
         ..row(
             "",
             "ServiceAccount",
@@ -354,6 +355,7 @@ fn kinds() -> Vec<Kind> { vec![
     Kind {
         namespaced: false,
         create_on_update: true,
+        acted_on: true,
         ..row(
             "rbac.authorization.k8s.io",
             "ClusterRoleBinding",
@@ -365,6 +367,7 @@ fn kinds() -> Vec<Kind> { vec![
     Kind {
         namespaced: false,
         create_on_update: true,
+        acted_on: true,
         ..row(
             "rbac.authorization.k8s.io",
             "ClusterRole",
@@ -375,6 +378,7 @@ fn kinds() -> Vec<Kind> { vec![
     },
     Kind {
         create_on_update: true,
+        acted_on: true,
         ..row(
             "rbac.authorization.k8s.io",
             "RoleBinding",
@@ -385,6 +389,7 @@ fn kinds() -> Vec<Kind> { vec![
     },
     Kind {
         create_on_update: true,
+        acted_on: true,
         ..row(
             "rbac.authorization.k8s.io",
             "Role",

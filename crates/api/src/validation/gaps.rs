@@ -90,20 +90,6 @@ const GAPS: &[Gap] = &[
         why: "Steadfast's own \
         scheduler leaves the pod to the one named",
     },
-    Gap {
-        part: Part::PodSpec,
-        path: "serviceAccountName",
-        but: But::Value(&["default"]),
-        why: "no token of the account \
-        is mounted yet",
-    },
-    Gap {
-        part: Part::PodSpec,
-        path: "automountServiceAccountToken",
-        but: But::Value(&["false"]),
-        why: "no token of the \
-        account is mounted yet",
-    },
     gap(Part::PodSpec, "resourceClaims"),
     gap_why(
         Part::PodSpec,
@@ -134,7 +120,7 @@ const GAPS: &[Gap] = &[
     Gap {
         part: Part::PodSpec,
         path: "volumes[].projected.sources[]",
-        but: But::Fields(&["configMap", "downwardAPI", "secret"]),
+        but: But::Fields(&["configMap", "downwardAPI", "secret", "serviceAccountToken"]),
         why: "",
     },
     gap(Part::Container, "env[].valueFrom.fileKeyRef"),

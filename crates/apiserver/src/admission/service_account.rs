@@ -43,7 +43,7 @@ pub(super) async fn mutate(review: &Review<'_>, pod: &mut Value) -> Outcome<()> 
     pod["spec"]["serviceAccount"] = json!(name);
     let own = &pod["spec"]["automountServiceAccountToken"];
     let wish = own.as_bool().or(account["automountServiceAccountToken"].as_bool());
-    if review.server.config.mount_tokens && wish.unwrap_or(true) {
+    if review.server.config.root_ca.is_some() && wish.unwrap_or(true) {
         mount_token(&mut pod["spec"], &names::generate(VOLUME));
     }
     let secrets = &account["imagePullSecrets"];

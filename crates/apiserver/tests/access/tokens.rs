@@ -264,3 +264,43 @@ async fn a_bootstrap_token_lets_a_machine_join() {
     assert_eq!(user["groups"], json!(groups));
     assert_eq!(who(&api, "abcdef.0123456789abcdee").await.code, 401);
 }
+
+#[tokio::test]
+async fn pods_run_as_accounts_with_their_tokens_and_secrets() {
+    let api = Api::with(apiserver::Config {
+        root_ca: Some("PEM".to_owned()),
+        ..apiserver::Config::default()
+    })
+    .await;
+    let account = json!({"metadata": {"name": "web"}, "imagePullSecrets": [{"name": "registry"}]});
+    api.post(ACCOUNTS, &account).await.ok();
+    let spec = pod(&api, "a", "web").await["spec"].clone();
+    let volume = &spec["volumes"][0];
+    assert!(volume["name"].as_str().unwrap().starts_with("kube-api-access-"));
+    let token = json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}});
+    assert_eq!(volume["projected"]["sources"][0], token);
+    let mount = json!({"name": volume["name"], "readOnly": true,
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"});
+    assert_eq!(spec["containers"][0]["volumeMounts"], json!([mount]));
+    assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
+    // The account's wish not to, and a pod's own.
+    api.patch(
+        &format!("{ACCOUNTS}/web"),
+        "merge",
+        &json!({"automountServiceAccountToken": false}),
+    )
+    .await
+    .ok();
+    assert_eq!(pod(&api, "b", "web").await["spec"]["volumes"], Value::Null);
+    let wish = json!({"metadata": {"name": "c"}, "spec": {"serviceAccountName": "web", "automountServiceAccountToken": true,
+        "containers": [{"name": "c", "image": "i:1"}]}});
+    let made = api.post("/api/v1/namespaces/default/pods", &wish).await.ok();
+    assert_eq!(made["spec"]["volumes"].as_array().unwrap().len(), 1);
+    let absent = json!({"metadata": {"name": "d"}, "spec": {"serviceAccountName": "absent",
+        "containers": [{"name": "c", "image": "i:1"}]}});
+    let (code, _, message) = api.post("/api/v1/namespaces/default/pods", &absent).await.failure();
+    assert_eq!(code, 403);
+    let expected = "pods \"d\" is forbidden: error looking up service account default/absent: serviceaccount \"absent\" \
+                    not found";
+    assert_eq!(message, expected);
+}
