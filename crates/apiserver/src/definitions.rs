@@ -63,12 +63,29 @@ impl Definitions {
         found.map(|kind| KindRef::Custom(kind.clone()))
     }
 
-    fn serve<'a>(&self, definitions: impl Iterator<Item = &'a Value>) {
-        let mut kinds: Vec<Arc<Kind>> = definitions.flat_map(custom::kinds).map(Arc::new).collect();
+    fn serve<'a>(&self, definitions: impl Iterator<Item = &'a Definition>) {
+        let mut kinds: Vec<Arc<Kind>> = definitions.flat_map(|one| one.kinds.iter().cloned()).collect();
         // What the table serves is not taken over.
         kinds.retain(|kind| kinds::by_resource(kind.group, kind.version, kind.plural).is_none());
         kinds.sort_by_key(|kind| (kind.group, rank(kind.version), kind.plural));
         *self.served.write().expect("nothing panics while it holds the kinds") = Arc::new(Served { kinds });
+    }
+}
+
+/// A definition, and the kinds that it makes.
+struct Definition {
+    /// Without its schemas, which can be large.
+    head: Value,
+    kinds: Vec<Arc<Kind>>,
+}
+
+impl Definition {
+    fn of(mut whole: Value) -> Self {
+        let kinds = custom::kinds(&whole).into_iter().map(Arc::new).collect();
+        for version in whole["spec"]["versions"].as_array_mut().into_iter().flatten() {
+            version["schema"] = Value::Null;
+        }
+        Self { head: whole, kinds }
     }
 }
 
@@ -102,7 +119,7 @@ pub(crate) fn no_create() -> Box<Status> {
 
 /// All definitions as of a revision.
 pub(crate) struct Known {
-    by_name: BTreeMap<String, Value>,
+    by_name: BTreeMap<String, Definition>,
     revision: Revision,
 }
 
@@ -127,7 +144,7 @@ pub(crate) async fn load(server: &Arc<Server>) -> Outcome<Known> {
     let mut by_name = BTreeMap::new();
     for kv in &found.kvs {
         let definition = Stored::from(kv).object(definitions())?;
-        by_name.insert(name_of(&definition), definition);
+        by_name.insert(name_of(&definition), Definition::of(definition));
     }
     server.definitions.serve(by_name.values());
     let revision = found.revision;
@@ -175,7 +192,7 @@ fn take(known: &mut Known, ending: &mut BTreeSet<String>, event: &Event) {
     match event {
         Event::Put { kv, .. } => match Stored::from(kv).object(definitions()) {
             Ok(definition) => {
-                known.by_name.insert(name_of(&definition), definition);
+                known.by_name.insert(name_of(&definition), Definition::of(definition));
             }
             Err(status) => tracing::error!("a definition cannot be read: {}", status.message),
         },
@@ -191,29 +208,34 @@ fn take(known: &mut Known, ending: &mut BTreeSet<String>, event: &Event) {
 async fn settle_all(server: &Arc<Server>, known: &mut Known, ending: &mut BTreeSet<String>) {
     let names: Vec<String> = known.by_name.keys().cloned().collect();
     for name in names {
-        let definition = &known.by_name[&name];
+        let definition = &known.by_name[&name].head;
         if !definition["metadata"]["deletionTimestamp"].is_null() {
             if ending.insert(name.clone()) {
-                server.spawn(end(Arc::downgrade(server), definition.clone()));
+                server.spawn(end(Arc::downgrade(server), name));
             }
             continue;
         }
         let others = known.by_name.iter().filter(|(other, _)| **other != name);
-        let others: Vec<&Value> = others.map(|(_, definition)| definition).collect();
+        let others: Vec<&Value> = others.map(|(_, definition)| &definition.head).collect();
         let Some(settled) = custom::settle(definition, &others, &clock::now_text()) else {
             continue;
         };
-        let mut definition = definition.clone();
-        definition["status"] = settled.clone();
-        known.by_name.insert(name.clone(), definition);
-        server.definitions.serve(known.by_name.values());
-        if let Err(status) = write_status(server, &name, &settled).await {
-            tracing::warn!(
-                "the status of the definition {name} cannot be written: {}",
-                status.message
-            );
+        if let Err(status) = establish(server, known, &name, &settled).await {
+            tracing::warn!("the definition {name} cannot be established: {}", status.message);
         }
     }
+}
+
+/// Serves a definition with its new status, then writes the status.
+async fn establish(server: &Arc<Server>, known: &mut Known, name: &str, settled: &Value) -> Outcome<()> {
+    let Some(kv) = server.read(definitions(), "", name).await? else {
+        return Ok(());
+    };
+    let mut definition = Stored::from(&kv).object(definitions())?;
+    definition["status"] = settled.clone();
+    known.by_name.insert(name.to_owned(), Definition::of(definition));
+    server.definitions.serve(known.by_name.values());
+    write_status(server, name, settled).await
 }
 
 async fn write_status(server: &Arc<Server>, name: &str, settled: &Value) -> Outcome<()> {
@@ -234,11 +256,10 @@ async fn write_status(server: &Arc<Server>, name: &str, settled: &Value) -> Outc
 }
 
 /// Deletes all objects of a definition, then lets go of it.
-async fn end(server: Weak<Server>, definition: Value) {
-    let name = name_of(&definition);
+async fn end(server: Weak<Server>, name: String) {
     loop {
         let Some(strong) = server.upgrade() else { return };
-        let watch = match try_end(&strong, &definition).await {
+        let watch = match try_end(&strong, &name).await {
             Ok(None) => return,
             Ok(Some(watch)) => Some(watch),
             Err(status) => {
@@ -268,9 +289,13 @@ async fn end(server: Weak<Server>, definition: Value) {
 }
 
 /// One try to empty a resource; the watch by which to learn of changes if something is left.
-async fn try_end(server: &Arc<Server>, definition: &Value) -> Outcome<Option<Box<dyn store::Watch>>> {
-    let established = custom::is_true(definition, "Established");
-    if let Some(kind) = custom::stored_kind(definition).filter(|_| established) {
+async fn try_end(server: &Arc<Server>, name: &str) -> Outcome<Option<Box<dyn store::Watch>>> {
+    let Some(kv) = server.read(definitions(), "", name).await? else {
+        return Ok(None);
+    };
+    let definition = Stored::from(&kv).object(definitions())?;
+    let established = custom::is_true(&definition, "Established");
+    if let Some(kind) = custom::stored_kind(&definition).filter(|_| established) {
         let kind = KindRef::Custom(Arc::new(kind));
         for object in server.read_all(&kind).await? {
             let metadata = object.metadata();
@@ -287,7 +312,7 @@ async fn try_end(server: &Arc<Server>, definition: &Value) -> Outcome<Option<Box
             return watch.map(Some).map_err(|error| store_failed(&error));
         }
     }
-    release(server, &name_of(definition)).await.map(|()| None)
+    release(server, name).await.map(|()| None)
 }
 
 async fn release(server: &Arc<Server>, name: &str) -> Outcome<()> {

@@ -222,3 +222,81 @@ async fn bad_manifests_are_refused_with_the_field() {
         assert!(!success && text.contains(expected), "{text}");
     }
 }
+
+const DEFINITION: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: crontabs.stable.example.com}
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: crontabs, singular: crontab, kind: CronTab, shortNames: [ct]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}, scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}}
+    additionalPrinterColumns: [{name: Spec, type: string, jsonPath: .spec.cronSpec}]
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            x-kubernetes-validations: [{rule: 'self.replicas <= 5', message: too many}]
+            properties:
+              cronSpec: {type: string, description: When it runs.}
+              replicas: {type: integer, default: 1}
+";
+
+const TAB: &str = "
+apiVersion: stable.example.com/v1
+kind: CronTab
+metadata: {name: mine}
+spec: {cronSpec: old}
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn custom_resources_are_like_all_others() {
+    let cluster = Cluster::start().await;
+    cluster.run("apply -f -", DEFINITION).await;
+    cluster
+        .expect(
+            "wait --for=condition=Established crd/crontabs.stable.example.com --timeout=20s",
+            "condition met",
+        )
+        .await;
+    let made = cluster.run("apply -f -", TAB).await;
+    assert!(made.contains("crontab.stable.example.com/mine created"), "{made}");
+    assert!(cluster.run("apply -f -", TAB).await.contains("mine unchanged"));
+    let changed = cluster.run("apply -f -", &TAB.replace("old", "old2")).await;
+    assert!(changed.contains("mine configured"), "{changed}");
+    cluster.expect("get ct", "SPEC").await;
+    cluster.expect("get ct mine -o jsonpath={.spec.replicas}", "1").await;
+    cluster.expect("explain crontab.spec.cronSpec", "When it runs.").await;
+    cluster.expect("edit ct mine", "edited").await;
+    cluster.expect("get ct mine -o jsonpath={.spec.cronSpec}", "new2").await;
+    cluster
+        .expect("patch ct mine --type=merge -p {\"spec\":{\"replicas\":2}}", "patched")
+        .await;
+    cluster.expect("scale ct mine --replicas=3", "scaled").await;
+    let (text, success) = cluster.try_run("scale ct mine --replicas=6", "").await;
+    assert!(!success && text.contains("too many"), "{text}");
+    cluster.expect("label ct mine a=b", "labeled").await;
+    let applied = cluster.run("apply --server-side --force-conflicts -f -", TAB).await;
+    assert!(applied.contains("serverside-applied"), "{applied}");
+    let strange = TAB.replace("cronSpec", "cronSpek").replace("mine", "other");
+    // Old clients look at the schema themselves and say it in their own words.
+    let (text, success) = cluster.try_run("create -f -", &strange).await;
+    assert!(!success && text.contains("cronSpek"), "{text}");
+    cluster.expect("describe ct mine", "Kind:").await;
+    cluster.expect("delete ct mine", "deleted").await;
+    cluster
+        .expect("delete crd crontabs.stable.example.com", "deleted")
+        .await;
+    let (text, success) = cluster.try_run("get ct", "").await;
+    assert!(
+        !success && (text.contains("resource type") || text.contains("NotFound")),
+        "{text}"
+    );
+}

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 /// The wire type of integers.
 const VARINT: u64 = 0;
+/// The wire type of floating point numbers.
+const FIXED: u64 = 1;
 /// The wire type of strings and messages.
 const LENGTH_DELIMITED: u64 = 2;
 
@@ -68,6 +70,20 @@ impl Message {
         }
     }
 
+    fn integer(&mut self, number: u64, value: Option<&Value>) {
+        if let Some(value) = value.and_then(Value::as_i64) {
+            self.varint(number << 3 | VARINT);
+            self.varint(value.cast_unsigned());
+        }
+    }
+
+    fn double(&mut self, number: u64, value: Option<&Value>) {
+        if let Some(value) = value.and_then(Value::as_f64) {
+            self.varint(number << 3 | FIXED);
+            self.0.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
     /// A message inside this one; absent if the value is.
     fn message(&mut self, number: u64, value: Option<&Value>, fill: impl FnOnce(&mut Self, &Value)) {
         if let Some(value) = value {
@@ -120,15 +136,36 @@ fn any(out: &mut Message, value: &Value) {
 fn schema(out: &mut Message, value: &Value) {
     out.text(1, value.get("$ref"));
     out.text(2, value.get("format"));
+    out.text(3, value.get("title"));
     out.text(4, value.get("description"));
+    out.message(5, value.get("default"), any);
+    out.double(6, value.get("multipleOf"));
+    out.double(7, value.get("maximum"));
+    out.flag(8, value.get("exclusiveMaximum"));
+    out.double(9, value.get("minimum"));
+    out.flag(10, value.get("exclusiveMinimum"));
+    out.integer(11, value.get("maxLength"));
+    out.integer(12, value.get("minLength"));
+    out.text(13, value.get("pattern"));
+    out.integer(14, value.get("maxItems"));
+    out.integer(15, value.get("minItems"));
+    out.integer(17, value.get("maxProperties"));
+    out.integer(18, value.get("minProperties"));
     out.texts(19, value.get("required"));
+    out.each(20, value.get("enum"), any);
     // AdditionalPropertiesItem, TypeItem, ItemsItem and Properties each wrap their content in field 1.
-    out.message(21, value.get("additionalProperties"), |out, value| {
-        out.message(1, Some(value), schema)
+    out.message(21, value.get("additionalProperties"), |out, value| match value {
+        Value::Bool(_) => out.flag(2, Some(value)),
+        value => out.message(1, Some(value), schema),
     });
     out.message(22, value.get("type"), |out, value| out.text(1, Some(value)));
     out.message(23, value.get("items"), |out, value| out.message(1, Some(value), schema));
     out.message(25, value.get("properties"), |out, value| out.named(1, value, schema));
+    out.message(29, value.get("externalDocs"), |out, value| {
+        out.text(1, value.get("description"));
+        out.text(2, value.get("url"));
+    });
+    out.message(30, value.get("example"), any);
     out.extensions(31, value);
 }
 

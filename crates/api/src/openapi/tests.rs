@@ -205,6 +205,32 @@ fn the_protobuf_says_what_the_json_says() {
     );
 }
 
+#[test]
+fn the_protobuf_has_all_that_a_custom_schema_says() {
+    let property =
+        json!({"type": "string", "title": "Color", "pattern": "^a+$", "default": "red", "enum": ["red", "blue"]});
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"color": property,
+        "map": {"type": "object", "additionalProperties": {"type": "string"}}}}}});
+    let definition = json!({
+        "spec": {"group": "example.com", "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
+        "status": {"acceptedNames": {"plural": "tabs", "kind": "Tab", "listKind": "TabList"},
+            "conditions": [{"type": "Established", "status": "True"}]},
+    });
+    let kinds: Vec<_> = custom::kinds(&definition).into_iter().map(Arc::new).collect();
+    let bytes = v2_protobuf(&kinds);
+    let definitions = Decoded::of(&bytes).inner(9).named(1);
+    let properties = definitions["com.example.v1.Tab"].inner(25).named(1);
+    assert!(properties.contains_key("metadata") && properties.contains_key("kind"));
+    let spec = properties["spec"].inner(25).named(1);
+    let color = &spec["color"];
+    assert_eq!((color.text(3), color.text(13)), ("Color", "^a+$"));
+    assert_eq!(color.inner(5).text(2).trim(), "\"red\"");
+    assert_eq!(color.all(20).len(), 2);
+    assert_eq!(spec["map"].inner(21).inner(1).inner(22).text(1), "string");
+    assert!(definitions.contains_key("com.example.v1.TabList"));
+}
+
 fn same_schema(json: &Value, message: &Decoded<'_>) {
     let text = |name: &str| json[name].as_str().unwrap_or_default();
     assert_eq!(message.text(1), text("$ref"));
