@@ -129,7 +129,8 @@ async fn certificates_say_who_one_is() {
     let served = Served::start().await;
     let node = served.client("system:node:vm", "system:nodes").await;
     let pods: kube::Api<Pod> = kube::Api::all(node.clone());
-    assert!(pods.list(&ListParams::default()).await.unwrap().items.is_empty());
+    let own = ListParams::default().fields("spec.nodeName=vm");
+    assert!(pods.list(&own).await.unwrap().items.is_empty());
     let maps: kube::Api<ConfigMap> = kube::Api::namespaced(node, "default");
     let refused = maps.create(&PostParams::default(), &map("a")).await.unwrap_err();
     let kube::Error::Api(status) = refused else {

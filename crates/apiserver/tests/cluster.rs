@@ -475,12 +475,9 @@ async fn documents_describe_the_server() {
     let known = [aggregated[0], ("if-none-match", etag.as_str())];
     let answer = api.send("GET", "/apis", &known, "").await;
     assert_eq!((answer.code, answer.text.as_str()), (304, ""));
-    assert!(
-        api.get("/metrics")
-            .await
-            .text
-            .contains("apiserver_request_total{verb=\"GET\",resource=\"\",code=\"200\"}")
-    );
+    let counted = "apiserver_request_total{code=\"200\",component=\"apiserver\",group=\"\",resource=\"\",scope=\"\",\
+                   subresource=\"\",verb=\"GET\",version=\"\",dry_run=\"\"}";
+    assert!(api.get("/metrics").await.text.contains(counted));
 }
 
 #[tokio::test]
