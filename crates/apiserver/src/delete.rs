@@ -136,10 +136,12 @@ impl DeleteOptions {
     }
 
     /// The finalizers that make the garbage collector do what the policy says, from those that the object has.
-    fn finalizers(&self, present: &[Value]) -> Vec<Value> {
+    fn finalizers(&self, kind: &Kind, present: &[Value]) -> Vec<Value> {
+        let is_settled = present.iter().any(|own| *own == ORPHAN || *own == FOREGROUND);
         let wanted = match (self.propagation_policy.as_deref(), self.orphan_dependents) {
             (Some("Orphan"), _) | (None, Some(true)) => Some(ORPHAN),
             (Some("Foreground"), _) => Some(FOREGROUND),
+            (None, None) if orphans_by_default(kind) && !is_settled => Some(ORPHAN),
             (None, None) => return present.to_vec(),
             _ => None,
         };
@@ -182,6 +184,14 @@ impl DeleteOptions {
     }
 }
 
+/// Kinds that were served before there was a garbage collector: their pods stay, unless the delete says otherwise.
+fn orphans_by_default(kind: &Kind) -> bool {
+    matches!(
+        (kind.group, kind.kind),
+        ("", "ReplicationController") | ("batch", "Job")
+    )
+}
+
 /// Why an object is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -203,6 +213,13 @@ pub(crate) enum Deleted {
 /// DELETE of an object.
 pub(crate) async fn delete(server: &Arc<Server>, call: &Call, body: Bytes) -> Outcome<Response<Body>> {
     let options = DeleteOptions::read(&call.headers, &call.query, body)?;
+    let mut call = call.clone();
+    if call.kind.kind == "Job" && options.propagation_policy.is_none() && options.orphan_dependents.is_none() {
+        let warning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to \
+                       remove them or set propagationPolicy=Orphan to suppress this warning";
+        call.warn([warning.to_owned()]);
+    }
+    let call = &call;
     let (stored, code) = match remove(server, call, &call.name, &options).await? {
         Deleted::Gone(stored) if call.kind.delete_returns_object => (stored, StatusCode::OK),
         Deleted::Gone(stored) => return respond::value(call, StatusCode::OK, &success(call, &stored)),
@@ -294,7 +311,7 @@ fn mark(kind: &Kind, object: &Value, options: &DeleteOptions) -> Value {
         api::custom::begin_termination(&mut marked, &clock::text(now_s));
     }
     let present = marked["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-    let finalizers = options.finalizers(&present);
+    let finalizers = options.finalizers(kind, &present);
     if finalizers.is_empty() {
         crate::create::remove(&mut marked["metadata"], "finalizers");
     } else {
@@ -361,7 +378,8 @@ mod tests {
     fn the_policy_decides_on_the_collectors_finalizers() {
         let present = [json!("a/b"), json!(FOREGROUND)];
         let check = |policy: Value, expected: Value| {
-            assert_eq!(json!(options(policy).finalizers(&present)), expected);
+            let sets = admission::kind("apps", "statefulsets");
+            assert_eq!(json!(options(policy).finalizers(sets, &present)), expected);
         };
         check(json!({}), json!(["a/b", FOREGROUND]));
         check(json!({"propagationPolicy": "Background"}), json!(["a/b"]));
@@ -369,6 +387,12 @@ mod tests {
         check(json!({"propagationPolicy": "Foreground"}), json!(["a/b", FOREGROUND]));
         check(json!({"orphanDependents": true}), json!(["a/b", ORPHAN]));
         check(json!({"orphanDependents": false}), json!(["a/b"]));
+        // Some kinds leave their pods behind if nobody says anything.
+        let jobs = admission::kind("batch", "jobs");
+        let of_job = |policy: Value, present: &[Value]| json!(options(policy).finalizers(jobs, present));
+        assert_eq!(of_job(json!({}), &[]), json!([ORPHAN]));
+        assert_eq!(of_job(json!({}), &[json!(FOREGROUND)]), json!([FOREGROUND]));
+        assert_eq!(of_job(json!({"propagationPolicy": "Background"}), &[]), json!([]));
     }
 
     #[test]
