@@ -2,7 +2,7 @@
 
 mod conditions;
 
-use crate::{Action, AnyObject, Guard, Kind, Plan, Reason, Step, Target, Write, is_terminating};
+use crate::{Action, AnyObject, Guard, Kind, Plan, Propagation, Reason, Step, Target, Write, is_terminating};
 use api::k8s::api::core::v1::Namespace;
 use jiff::Timestamp;
 use serde_json::json;
@@ -56,7 +56,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         };
         vec![Action::from(Write::Delete {
             target,
-            propagation: None,
+            // Kinds whose default leaves dependents behind must not do so here: the dependents go, too.
+            propagation: Some(Propagation::Background),
         })]
     };
     let chains: Vec<_> = doomed.map(chain).collect();
