@@ -10,8 +10,11 @@ const EPHEMERAL: &str = "ephemeral-storage";
 
 /// Below this the node has too little memory.
 const MEMORY_AVAILABLE_BYTES_MIN: u64 = 100 << 20;
-/// Below these parts of a hundred the node has too little disk, inodes and process ids.
-const DISK_PERCENT_MIN: u64 = 10;
+/// Below this the node has too little disk, and below this part of a hundred where the disk is small. Not the tenth
+/// of the disk of upstream's servers: on somebody's own machine that is often what is left, and is plenty.
+const DISK_AVAILABLE_BYTES_MIN: u64 = 1 << 30;
+const DISK_PERCENT_MIN: u64 = 5;
+/// Below these parts of a hundred the node has too few inodes and process ids.
 const INODES_PERCENT_MIN: u64 = 5;
 const PIDS_PERCENT_MIN: u64 = 10;
 
@@ -116,7 +119,8 @@ pub fn pressure(memory: Left, disk: Left, inodes: Left, pids: Left) -> Pressure 
     let below = |left: Left, percent: u64| left.capacity > 0 && left.available < left.capacity / 100 * percent;
     Pressure {
         memory: memory.capacity > 0 && memory.available < MEMORY_AVAILABLE_BYTES_MIN,
-        disk: below(disk, DISK_PERCENT_MIN) || below(inodes, INODES_PERCENT_MIN),
+        disk: (below(disk, DISK_PERCENT_MIN) && disk.available < DISK_AVAILABLE_BYTES_MIN)
+            || below(inodes, INODES_PERCENT_MIN),
         pids: below(pids, PIDS_PERCENT_MIN),
     }
 }
@@ -212,7 +216,10 @@ mod tests {
         let fine = pressure(left(1 << 30, 1 << 34), plenty, plenty, plenty);
         assert_eq!(fine, Pressure::default());
         assert!(pressure(left(1 << 20, 1 << 34), plenty, plenty, plenty).memory);
-        assert!(pressure(left(1 << 30, 1 << 34), left(9, 100), plenty, plenty).disk);
+        assert!(pressure(left(1 << 30, 1 << 34), left(4, 100), plenty, plenty).disk);
+        // 8 GiB of 250 are a small part, but enough.
+        assert!(!pressure(left(1 << 30, 1 << 34), left(8 << 30, 250 << 30), plenty, plenty).disk);
+        assert!(pressure(left(1 << 30, 1 << 34), left(1 << 29, 250 << 30), plenty, plenty).disk);
         assert!(pressure(left(1 << 30, 1 << 34), plenty, left(4, 100), plenty).disk);
         assert!(pressure(left(1 << 30, 1 << 34), plenty, plenty, left(9, 100)).pids);
         assert_eq!(

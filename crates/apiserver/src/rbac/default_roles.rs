@@ -27,6 +27,9 @@ const CONTROLLERS_USER: &str = "User:system:kube-controller-manager";
 /// How often the roles are looked through again because somebody else changes them at the same time.
 const ATTEMPTS_MAX: usize = 8;
 
+/// How many are written at once; etcd takes up to 128 operations in a transaction.
+const TOGETHER_MAX: usize = 64;
+
 /// A role or binding as it should be.
 #[derive(Clone, Debug)]
 pub(crate) struct DefaultObject {
@@ -181,30 +184,44 @@ fn rule_of(words: &[&str]) -> Option<Rule> {
 
 /// Brings the store to what is wanted, in one transaction.
 pub(crate) async fn reconcile(server: &Server) -> Outcome<()> {
-    for _ in 0..ATTEMPTS_MAX {
-        let mut change = Change::default();
-        let mut changes = 0;
-        for wanted in DEFAULTS.iter() {
-            let kind = wanted.kind();
-            let key = names::key(kind, &wanted.namespace, wanted.name());
-            let found = server.read_key(key.clone()).await?;
-            let (object, revision) = match &found {
-                None => (Some(new(wanted)), 0),
-                Some(kv) => (improved(wanted, Stored::from(kv).object(kind)?), kv.mod_revision),
-            };
-            if let Some(object) = object {
-                change.require(key.clone(), revision);
-                change.put(key, Stored::encode(kind, &object), None);
-                changes += 1;
-            }
-        }
-        if changes == 0 || matches!(server.commit(&change).await?, Committed::At(_)) {
+    let mut conflicts = 0;
+    while conflicts < ATTEMPTS_MAX {
+        let (change, changes) = next_changes(server).await?;
+        if changes == 0 {
             return Ok(());
+        }
+        match server.commit(&change).await? {
+            Committed::At(_) if changes < TOGETHER_MAX => return Ok(()),
+            Committed::At(_) => {}
+            _ => conflicts += 1,
         }
     }
     Err(internal(
         "the default roles cannot be written: others change them at the same time",
     ))
+}
+
+/// The first changes that are due, and how many they are.
+async fn next_changes(server: &Server) -> Outcome<(Change, usize)> {
+    let mut change = Change::default();
+    let mut changes = 0;
+    for wanted in DEFAULTS.iter() {
+        let kind = wanted.kind();
+        let key = names::key(kind, &wanted.namespace, wanted.name());
+        let found = server.read_key(key.clone()).await?;
+        let (object, revision) = match &found {
+            None => (Some(new(wanted)), 0),
+            Some(kv) => (improved(wanted, Stored::from(kv).object(kind)?), kv.mod_revision),
+        };
+        let Some(object) = object else { continue };
+        change.require(key.clone(), revision);
+        change.put(key, Stored::encode(kind, &object), None);
+        changes += 1;
+        if changes == TOGETHER_MAX {
+            break;
+        }
+    }
+    Ok((change, changes))
 }
 
 fn new(wanted: &DefaultObject) -> Value {
