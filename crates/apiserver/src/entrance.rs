@@ -56,8 +56,46 @@ pub(crate) async fn answer(State(server): State<Arc<Server>>, request: Request) 
     };
     let is_long = resource.as_ref().is_some_and(|path| asked::is_long_running(verb, path));
     let id = audit_id(&head.headers);
-    let told = audit::Request {
-        id: id.clone(),
+    // Only what somebody will read is put into words.
+    let told = server.audit.as_ref().map(|_| told(&head, &id, verb, resource));
+    let target = tracing::enabled!(tracing::Level::DEBUG).then(|| head.uri.to_string());
+    let mut trace = Trace::default();
+    let in_protobuf = !labels.resource.is_empty() && negotiate::errors_in_protobuf(&head.headers);
+    let request = Request::from_parts(head, body);
+    let routed = match query {
+        Ok(query) => route(&server, request, path, query, &mut trace).await,
+        Err(status) => Err(status),
+    };
+    let mut response = routed.unwrap_or_else(|status| status::response(&status, in_protobuf));
+    let (code, took) = (response.status().as_u16(), started.elapsed());
+    if let Some(target) = target {
+        tracing::debug!(code, took_us = took.as_micros(), "{} {target}", labels.verb);
+    }
+    let goes_on = is_long && code < 400;
+    server.metrics.answered(labels, code, (!goes_on).then_some(took));
+    if let (Some(audit), Some(told)) = (&server.audit, &told) {
+        let stage = if goes_on { "ResponseStarted" } else { "ResponseComplete" };
+        audit.log(&audit::event(told, &trace, stage, code)).await;
+        server.metrics.audited.fetch_add(1, Ordering::Relaxed);
+    }
+    if goes_on {
+        let guard = GoesOn {
+            _counted: LongRunning::begin(&server, labels),
+            server: Arc::clone(&server),
+            told,
+            trace,
+            code,
+        };
+        response = response.map(|body| Body::new(Guarded { body, _guard: guard }));
+    }
+    complete(&mut response, &id);
+    response
+}
+
+/// A request as the audit log tells it.
+fn told(head: &http::request::Parts, id: &str, verb: &str, resource: Option<ResourcePath>) -> audit::Request {
+    audit::Request {
+        id: id.to_owned(),
         uri: head
             .uri
             .path_and_query()
@@ -74,36 +112,7 @@ pub(crate) async fn answer(State(server): State<Arc<Server>>, request: Request) 
         agent: audit::header_text(&head.headers, &header::USER_AGENT),
         resource,
         received: clock::micro_text(),
-    };
-    let mut trace = Trace::default();
-    let in_protobuf = !labels.resource.is_empty() && negotiate::errors_in_protobuf(&head.headers);
-    let request = Request::from_parts(head, body);
-    let routed = match query {
-        Ok(query) => route(&server, request, path, query, &mut trace).await,
-        Err(status) => Err(status),
-    };
-    let mut response = routed.unwrap_or_else(|status| status::response(&status, in_protobuf));
-    let (code, took) = (response.status().as_u16(), started.elapsed());
-    tracing::debug!(code, took_us = took.as_micros(), "{} {}", labels.verb, told.uri);
-    let goes_on = is_long && code < 400;
-    server.metrics.answered(labels, code, (!goes_on).then_some(took));
-    if let Some(audit) = &server.audit {
-        let stage = if goes_on { "ResponseStarted" } else { "ResponseComplete" };
-        audit.log(&audit::event(&told, &trace, stage, code)).await;
-        server.metrics.audited.fetch_add(1, Ordering::Relaxed);
     }
-    if goes_on {
-        let guard = GoesOn {
-            _counted: LongRunning::begin(&server, labels),
-            server: Arc::clone(&server),
-            told,
-            trace,
-            code,
-        };
-        response = response.map(|body| Body::new(Guarded { body, _guard: guard }));
-    }
-    complete(&mut response, &id);
-    response
 }
 
 fn complete(response: &mut Response<Body>, audit_id: &str) {
@@ -245,15 +254,15 @@ async fn kept_body(server: &Server, path: &ResourcePath, request: Request, trace
 struct GoesOn {
     _counted: LongRunning,
     server: Arc<Server>,
-    told: audit::Request,
+    told: Option<audit::Request>,
     trace: Trace,
     code: u16,
 }
 
 impl Drop for GoesOn {
     fn drop(&mut self) {
-        if let Some(audit) = &self.server.audit {
-            audit.log_now(&audit::event(&self.told, &self.trace, "ResponseComplete", self.code));
+        if let (Some(audit), Some(told)) = (&self.server.audit, &self.told) {
+            audit.log_now(&audit::event(told, &self.trace, "ResponseComplete", self.code));
             self.server.metrics.audited.fetch_add(1, Ordering::Relaxed);
         }
     }
