@@ -30,6 +30,7 @@ struct File {
     etcd_certfile: Option<PathBuf>,
     etcd_keyfile: Option<PathBuf>,
     etcd_prefix: Option<String>,
+    controllers: Option<String>,
     feature_gates: Option<String>,
     audit_log_path: Option<PathBuf>,
     audit_log_level: Option<String>,
@@ -73,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) service_cidr: Cidr,
     /// Where objects are kept, if not in the data directory.
     pub(crate) etcd: Option<Etcd>,
+    /// Which controllers run, in the syntax of kube-controller-manager's `--controllers`.
+    pub(crate) controllers: Vec<String>,
     /// What is switched on.
     pub(crate) feature_gates: FeatureGates,
     /// Where requests to the API server are logged, and how much of each.
@@ -178,6 +181,8 @@ impl Config {
             None => host_name()?,
         };
         check_name("node-name", &node_name, &mut errors);
+        let controllers = args.controllers.clone().or(file.controllers);
+        let controllers = resolve_controllers(controllers.as_deref().unwrap_or("*"), &mut errors);
         let gates = args.feature_gates.clone().or(file.feature_gates).unwrap_or_default();
         let feature_gates = FeatureGates::parse(&gates, &mut errors);
         let endpoint = args
@@ -209,6 +214,7 @@ impl Config {
             pod_cidr,
             service_cidr,
             etcd,
+            controllers,
             feature_gates,
             audit,
             log: args.log.clone().or(file.log),
@@ -260,7 +266,7 @@ impl Config {
             Runtime::Embedded { oci_runtime } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
             Runtime::Endpoint(endpoint) => (Some(endpoint.clone()), None),
         };
-        let rows: [(&str, &str, Option<String>); 13] = [
+        let rows: [(&str, &str, Option<String>); 14] = [
             (
                 "Where objects, volumes, images and certificates are kept.",
                 "data-dir",
@@ -303,6 +309,11 @@ impl Config {
                 "Addresses of Services; DNS listens on the tenth.",
                 "service-cidr",
                 Some(quoted(self.service_cidr)),
+            ),
+            (
+                "Which controllers run: * is all, NAME one, -NAME not that one; the later entry wins.",
+                "controllers",
+                Some(quoted(self.controllers.join(","))),
             ),
             (
                 "Feature gates by upstream's names.",
@@ -383,6 +394,18 @@ fn check_name(option: &str, name: &str, errors: &mut Vec<String>) {
             "{option} {name:?} must be lower-case letters, digits, '-' and '.', as in a domain name"
         ));
     }
+}
+
+/// The entries of a list of controllers; those that mean none go to `errors`.
+fn resolve_controllers(list: &str, errors: &mut Vec<String>) -> Vec<String> {
+    let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let config = controllers::Config {
+        controllers: entries.map(str::to_owned).collect(),
+        ..controllers::Config::default()
+    };
+    let unknown = config.unknown_controllers();
+    errors.extend(unknown.iter().map(|name| format!("controllers: no controller is called {name}")));
+    config.controllers
 }
 
 /// This machine's name, in lower case.

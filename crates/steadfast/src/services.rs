@@ -63,6 +63,7 @@ impl Services {
         // Parts have the rights that roles give to their names, as they would have on any other cluster.
         let component = |name: &str| client(User::new(name, ["system:authenticated"]));
         let controllers_config = controllers::Config {
+            controllers: config.controllers.clone(),
             gates: config.feature_gates.of_controllers(),
             root_ca: Some(authority.certificate_pem.clone()),
             ..controllers::Config::default()
