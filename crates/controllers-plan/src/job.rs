@@ -142,6 +142,9 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn decide(&mut self) {
+        if !self.has_record() {
+            return self.open_record();
+        }
         let end = self.end();
         if end.is_some() {
             self.end_active_pods();
@@ -153,6 +156,23 @@ impl Work<'_> {
                 .then(|| self.interim("SuccessCriteriaMet", status::COMPLETIONS_REACHED))
         });
         self.record(end);
+    }
+
+    /// Whether there is a place to put the ends of pods on record. A job that has started has one, unless the server is
+    /// so old (before 1.22) that it forgets it: no pod may be let go of then, for it would never be counted.
+    fn has_record(&self) -> bool {
+        let status = self.job.status.as_ref();
+        let has_started = status.is_some_and(|status| status.start_time.is_some());
+        !has_started || status.is_some_and(|status| status.uncounted_terminated_pods.is_some())
+    }
+
+    fn open_record(&mut self) {
+        let name = self.owner.name();
+        let message =
+            format!("{name} waits for a place to record its pods' ends: the server may be too old to keep it");
+        self.draft.because.push(Reason::waits(name, "NoRecord", name, message));
+        let patch = json!({ "status": { "uncountedTerminatedPods": {} } });
+        self.draft.status = Some(Action::patch_status(self.owner.target(), patch));
     }
 
     fn is_suspended(&self) -> bool {

@@ -311,3 +311,20 @@ fn an_index_with_two_pods_keeps_one() {
         .collect();
     assert_eq!(deletions.len(), 1);
 }
+
+#[test]
+fn no_pod_is_let_go_of_while_nobody_keeps_the_record() {
+    let mut world = World::new(json!({"completions": 1}));
+    while world.running().is_empty() {
+        world.turn(usize::MAX);
+    }
+    world.end(0, "Succeeded");
+    world.job["status"]
+        .as_object_mut()
+        .unwrap()
+        .remove("uncountedTerminatedPods");
+    let plan = world.plan();
+    assert!(plan.steps.is_empty() && plan.status.is_some());
+    world.settle("Succeeded");
+    assert_eq!(world.status("succeeded"), 1);
+}

@@ -326,18 +326,18 @@ impl Config {
                 self.log.as_ref().map(quoted),
             ),
         ];
-        let mut text = String::new();
-        for (meaning, name, value) in rows
-            .into_iter()
+        rows.into_iter()
             .chain(audit_log::rows(self.audit.as_ref()))
             .chain(etcd::rows(self.etcd.as_ref()))
-        {
-            // What is unset is shown as a comment, so that the file stays a complete list.
-            let (mark, value) = value.map_or(("# ", String::new()), |v| ("", v));
-            text.push_str(&format!("# {meaning}\n{mark}{name}: {value}\n"));
-        }
-        text
+            .map(yaml_entry)
+            .collect()
     }
+}
+
+/// An entry of the file, with what it means; one that is unset is a comment, so that the file stays a complete list.
+fn yaml_entry((meaning, name, value): (&str, &str, Option<String>)) -> String {
+    let (mark, value) = value.map_or(("# ", String::new()), |v| ("", v));
+    format!("# {meaning}\n{mark}{name}: {value}\n")
 }
 
 fn last_path(data_dir: &Path) -> PathBuf {
@@ -404,7 +404,11 @@ fn resolve_controllers(list: &str, errors: &mut Vec<String>) -> Vec<String> {
         ..controllers::Config::default()
     };
     let unknown = config.unknown_controllers();
-    errors.extend(unknown.iter().map(|name| format!("controllers: no controller is called {name}")));
+    errors.extend(
+        unknown
+            .iter()
+            .map(|name| format!("controllers: no controller is called {name}")),
+    );
     config.controllers
 }
 
