@@ -172,7 +172,7 @@ pub(crate) async fn patch_status<K: Object>(api: &Api<K>, name: &str, status: Va
 }
 
 pub(crate) async fn delete<K: Object>(api: &Api<K>, name: &str) {
-    api.delete(name, &DeleteParams::default()).await.unwrap();
+    api.delete(name, &DeleteParams::background()).await.unwrap();
 }
 
 /// Waits until an object is as it should be.
