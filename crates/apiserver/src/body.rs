@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// The largest body taken, upstream's limit.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -54,11 +55,38 @@ pub(crate) fn yaml(text: &[u8]) -> Outcome<Value> {
     if let Ok(value) = serde_json::from_slice(text) {
         return Ok(value);
     }
+    parse_yaml(text, DuplicateKeyPolicy::Error)
+        .map_err(|error| bad_request(format!("error converting YAML to JSON: {error}")))
+}
+
+/// Like [`yaml`], where the last one of fields that stand twice counts; says where the first of them stands.
+pub(crate) fn yaml_with_doubles(text: &[u8]) -> Outcome<(Value, Option<String>)> {
+    if let Ok(value) = serde_json::from_slice(text) {
+        return Ok((value, None));
+    }
+    let malformed = |error| bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}"));
+    match parse_yaml(text, DuplicateKeyPolicy::Error) {
+        Ok(value) => Ok((value, None)),
+        Err(error) => match error.without_snippet() {
+            serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+                let (line, key) = (location.line(), key.clone().unwrap_or_default());
+                let note = format!(
+                    "error converting YAML to JSON: yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map"
+                );
+                let value = parse_yaml(text, DuplicateKeyPolicy::LastWins).map_err(malformed)?;
+                Ok((value, Some(note)))
+            }
+            _ => Err(malformed(error)),
+        },
+    }
+}
+
+fn parse_yaml(text: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: ALIAS_EVENTS_MAX },
     };
     serde_saphyr::from_slice_with_options(text, options)
-        .map_err(|error| bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
 /// Decodes the object that a create or update carries and checks that it is of the kind its path says.

@@ -11,6 +11,7 @@ use crate::update::{self, Part, Proposed, check_name, modified};
 use api::apply;
 use api::error::{FieldErrorType, Status};
 use api::patch::{self, PatchError};
+use api::schema::{DecodeError, FieldValidation};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -43,6 +44,8 @@ impl PatchKind {
 pub(crate) struct Patch {
     pub(crate) kind: PatchKind,
     content: Value,
+    /// Where a field stands twice, to be warned of.
+    doubles: Option<String>,
 }
 
 impl Patch {
@@ -71,8 +74,19 @@ impl Patch {
                 detail,
             ));
         }
+        let mut doubles = None;
         let content = match kind {
-            PatchKind::Apply => body::yaml(body)?,
+            PatchKind::Apply => {
+                let (content, found) = body::yaml_with_doubles(body)?;
+                match (found, call.write.field_validation) {
+                    (Some(found), FieldValidation::Strict) => {
+                        return Err(bad_request(format!("error strict decoding YAML: {found}")));
+                    }
+                    (found, FieldValidation::Warn) => doubles = found.map(|found| found.replace("\n  ", " ")),
+                    _ => {}
+                }
+                content
+            }
             _ => serde_json::from_slice(body).map_err(|error| bad_request(format!("error decoding patch: {error}")))?,
         };
         if kind == PatchKind::Json && !content.is_array() {
@@ -80,7 +94,7 @@ impl Patch {
                 "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp";
             return Err(bad_request(message));
         }
-        Ok(Self { kind, content })
+        Ok(Self { kind, content, doubles })
     }
 
     /// Applies a patch other than an apply to a whole object of the type `schema`.
@@ -104,6 +118,7 @@ impl Patch {
 /// PATCH of an object or of its status.
 pub(crate) async fn patch(server: &Arc<Server>, call: &mut Call, part: Part, body: Bytes) -> Outcome<Response<Body>> {
     let patch = Patch::read(call, &body)?;
+    call.warn(patch.doubles.clone());
     if patch.kind == PatchKind::Apply {
         return apply_patch(server, call, part, patch.content).await;
     }
@@ -171,6 +186,20 @@ fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Outcome<Value> 
     )
 }
 
+/// Upstream's words for fields that no schema has: (`unknown` says `unknown field "spec.a"`).
+fn undeclared(named: &str, unknown: &[String]) -> Box<Status> {
+    let paths = unknown.iter().map(|text| text.split('"').nth(1).unwrap_or(text));
+    let lines: Vec<String> = paths
+        .map(|path| format!(".{path}: field not declared in schema"))
+        .collect();
+    let why = match lines.as_slice() {
+        [one] => one.clone(),
+        several => format!("errors:\n  {}", several.join("\n  ")),
+    };
+    let message = format!("failed to create typed patch object ({named}): {why}");
+    status(500, "", message, Value::Null)
+}
+
 /// Decodes and checks what an apply wants.
 fn read_config(call: &mut Call, mut content: Value) -> Outcome<Value> {
     let held = call.kind.clone();
@@ -201,8 +230,22 @@ fn read_config(call: &mut Call, mut content: Value) -> Outcome<Value> {
     {
         return Err(bad_request("metadata.managedFields must be nil"));
     }
-    let decoded = body::decode_value(kind, content, call.write.field_validation);
-    let decoded = decoded.map_err(|error| Box::new(Status::bad_request(error.to_string())))?;
+    // What is applied to a custom resource must be in its schema, whatever the client says of validation.
+    let validation = match kind.custom {
+        Some(_) => FieldValidation::Strict,
+        None => call.write.field_validation,
+    };
+    let named = format!(
+        "{}/{}; {}, Kind={}",
+        call.namespace,
+        call.name,
+        kind.api_version(),
+        kind.kind
+    );
+    let decoded = body::decode_value(kind, content, validation).map_err(|error| match error {
+        DecodeError::Strict(unknown) if kind.custom.is_some() => undeclared(&named, &unknown),
+        error => bad_request(error.to_string()),
+    })?;
     call.warn(decoded.warnings);
     let mut object = decoded.object;
     object["kind"] = json!(kind.kind);

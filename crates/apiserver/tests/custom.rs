@@ -384,3 +384,27 @@ async fn openapi_describes_what_is_defined() {
     assert!(after.ok()["definitions"]["com.example.stable.v1.CronTab"].is_null());
     assert_ne!(second.headers["etag"], after.headers["etag"]);
 }
+
+#[tokio::test]
+async fn an_apply_names_fields_that_are_unknown_or_stand_twice() {
+    let api = with(&definition()).await;
+    let apply = async |validation: &str, text: &str| {
+        let path = format!("{TABS}/a?fieldManager=m&fieldValidation={validation}");
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        api.send("PATCH", &path, &headers, text.to_owned()).await
+    };
+    let head = "\napiVersion: stable.example.com/v1\nkind: CronTab\nmetadata:\n  name: a\n";
+    let (code, _, message) = apply("Strict", &format!("{head}strange: 1\n")).await.failure();
+    assert_eq!(code, 500);
+    assert!(message.ends_with(".strange: field not declared in schema"), "{message}");
+    let twice = format!("{head}spec:\n  image: one\n  image: two\n");
+    let (code, _, message) = apply("Strict", &twice).await.failure();
+    assert_eq!(code, 400);
+    assert!(
+        message.ends_with("line 8: key \"image\" already set in map"),
+        "{message}"
+    );
+    let warned = apply("Warn", &twice).await;
+    assert_eq!(warned.warnings().len(), 1);
+    assert_eq!(warned.ok()["spec"]["image"], "two");
+}
