@@ -143,11 +143,11 @@ fn own_service(server: &Server) -> Value {
     })
 }
 
-/// The address behind `default/kubernetes`, unless it is one that only this machine can reach.
+/// The addresses of all servers behind `default/kubernetes`; nothing while pods can reach none of them.
 async fn publish(server: &Arc<Server>) -> Outcome<()> {
-    let advertised = server.config.advertise;
     let (endpoints, slices) = (kind("", "endpoints"), kind("discovery.k8s.io", "endpointslices"));
-    if advertised.ip().is_loopback() || advertised.ip().is_unspecified() {
+    let peers = server.peers().await?;
+    let Some(first) = peers.first() else {
         for kind in [endpoints, slices] {
             match delete::remove(
                 server,
@@ -163,23 +163,28 @@ async fn publish(server: &Arc<Server>) -> Outcome<()> {
             }
         }
         return Ok(());
-    }
-    let address_type = match advertised.ip() {
+    };
+    let address_type = match first.ip() {
         IpAddr::V4(_) => "IPv4",
         IpAddr::V6(_) => "IPv6",
     };
-    let (ip, port) = (advertised.ip().to_string(), advertised.port());
+    let ports = json!([{"name": "https", "port": first.port(), "protocol": "TCP"}]);
+    let ips = || peers.iter().map(|peer| peer.ip().to_string());
+    let addresses: Vec<Value> = ips().map(|ip| json!({"ip": ip})).collect();
     let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
     let object = json!({
         "metadata": {"name": "kubernetes", "labels": labels},
-        "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+        "subsets": [{"addresses": addresses, "ports": ports}],
     });
     ensure_true(server, endpoints, object, &["subsets"]).await?;
+    let ready: Vec<Value> = ips()
+        .map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}))
+        .collect();
     let slice = json!({
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": address_type,
-        "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        "endpoints": ready,
+        "ports": ports,
     });
     ensure_true(server, slices, slice, &["endpoints", "ports"]).await
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub git_version: String,
     /// How long past states can be read and watched from.
     pub history: Duration,
+    /// How many bytes past states may take; more of them are forgotten sooner.
+    pub history_bytes: usize,
     /// How often a watch without events hears how far it has come.
     pub bookmark_interval: Duration,
 }
@@ -67,6 +69,7 @@ impl Default for Config {
             audit: None,
             git_version: "v1.36.1+steadfast".to_owned(),
             history: Duration::from_secs(5 * 60),
+            history_bytes: 128 << 20,
             bookmark_interval: Duration::from_secs(60),
         }
     }

@@ -49,6 +49,7 @@ mod openapi;
 mod options;
 mod patch;
 mod path;
+mod peers;
 mod protobuf;
 mod proxy;
 mod query;

@@ -11,6 +11,7 @@ use crate::event_lease::EventLease;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
+use crate::peers::Presence;
 use crate::rbac::aggregation;
 use crate::stream::Encodings;
 use crate::tokens::keys::KeyError;
@@ -67,6 +68,7 @@ impl ApiServer {
             config,
             encodings: Encodings::default(),
             event_lease: EventLease::default(),
+            presence: Presence::default(),
             documents: Documents::default(),
             definitions: Definitions::default(),
             metrics: Metrics::default(),
@@ -79,7 +81,7 @@ impl ApiServer {
         bootstrap::run(&server).await.map_err(StartError::Bootstrap)?;
         let definitions = definitions::load(&server).await.map_err(StartError::Bootstrap)?;
         server.spawn(definitions::follow(Arc::downgrade(&server), definitions));
-        let compaction = compaction::run(Arc::downgrade(&server), server.config.history);
+        let compaction = compaction::run(Arc::downgrade(&server), server.config.clone());
         server.spawn(compaction);
         if let Some(writer) = writer {
             server.spawn(writer);
@@ -106,6 +108,7 @@ pub(crate) struct Server {
     pub(crate) access: Access,
     pub(crate) encodings: Encodings,
     pub(crate) event_lease: EventLease,
+    pub(crate) presence: Presence,
     pub(crate) documents: Documents,
     pub(crate) definitions: Definitions,
     pub(crate) metrics: Metrics,

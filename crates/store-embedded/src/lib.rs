@@ -295,6 +295,10 @@ impl Store for EmbeddedStore {
         self.index.compact(revision)
     }
 
+    fn history(&self) -> store::History {
+        self.index.history()
+    }
+
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, Error> {
         self.ask(|reply| Command::Grant(ttl, reply)).await
     }

@@ -295,6 +295,10 @@ impl Store for EtcdStore {
         self.index.compact(revision)
     }
 
+    fn history(&self) -> store::History {
+        self.index.history()
+    }
+
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, Error> {
         // etcd counts in seconds, and rounds short times up to what its elections need.
         let seconds = ttl.as_millis().div_ceil(1000).max(1);

@@ -66,6 +66,9 @@ pub fn checks() -> Vec<(&'static str, Check)> {
         ("compaction_forgets_the_past_only", |s| {
             compaction_forgets_the_past_only(s).boxed()
         }),
+        ("history_is_counted_and_halved", |s| {
+            history_is_counted_and_halved(s).boxed()
+        }),
         ("lagging_watch_is_told_of_compaction", |s| {
             lagging_watch_is_told_of_compaction(s).boxed()
         }),
@@ -508,6 +511,25 @@ async fn compaction_forgets_the_past_only(store: Subject) {
         .expect("compacting to the same revision again does nothing");
     let again = commit(&store, vec![put("/gone", "2")]).await;
     assert_eq!(get(&store, "/gone").await.map(|kv| kv.create_revision), Some(again));
+}
+
+async fn history_is_counted_and_halved(store: Subject) {
+    let large = "x".repeat(10_000);
+    let mut latest = 1;
+    for _ in 0..10 {
+        latest = commit(&store, vec![put("/a", &large)]).await;
+    }
+    // What is read has come.
+    range(&store, "/", None, 0).await;
+    let full = store.history();
+    assert_eq!(full.latest, latest);
+    // The first write replaced nothing, and the last value is the present.
+    assert!((90_000..100_000).contains(&full.bytes), "{full:?}");
+    store.compact(full.middle).await.expect("it is kept");
+    let half = store.history().bytes;
+    assert!((30_000..60_000).contains(&half), "{half}");
+    store.compact(latest).await.expect("it is kept");
+    assert_eq!(store.history().bytes, 0);
 }
 
 async fn lagging_watch_is_told_of_compaction(store: Subject) {

@@ -78,9 +78,25 @@ impl History {
     }
 }
 
+/// What a change takes beside the value that it replaced, about.
+const EVENT_BYTES: usize = 256;
+
 /// Every change since the last compaction, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Log(VecDeque<Arc<Event>>);
+pub(crate) struct Log {
+    events: VecDeque<Arc<Event>>,
+    /// What is only kept for the past, about.
+    bytes: usize,
+}
+
+/// What is kept of the past because of a change: what it replaced. What it wrote is the present, or a later change's.
+fn bytes(event: &Event) -> usize {
+    let replaced = match event {
+        Event::Put { previous, .. } => previous.as_ref(),
+        Event::Delete { previous, .. } => Some(previous),
+    };
+    EVENT_BYTES + replaced.map_or(0, |kv| kv.value.len())
+}
 
 /// What a part of the log held for one watch.
 pub(crate) struct Caught {
@@ -93,28 +109,36 @@ pub(crate) struct Caught {
 
 impl Log {
     pub(crate) fn push(&mut self, event: Arc<Event>) {
-        self.0.push_back(event);
+        self.bytes += bytes(&event);
+        self.events.push_back(event);
+    }
+
+    /// What it takes, and the revision in its middle; 0 if it is empty.
+    pub(crate) fn size(&self) -> (usize, Revision) {
+        let middle = self.events.get(self.events.len() / 2);
+        (self.bytes, middle.map_or(0, |event| event.revision()))
     }
 
     /// Takes the changes up to `revision` out.
     pub(crate) fn forget(&mut self, revision: Revision) -> Vec<Arc<Event>> {
-        let count = self.0.partition_point(|event| event.revision() <= revision);
-        let forgotten = self.0.drain(..count).collect();
-        if self.0.len() < self.0.capacity() / 4 {
-            self.0.shrink_to_fit();
+        let count = self.events.partition_point(|event| event.revision() <= revision);
+        let forgotten: Vec<Arc<Event>> = self.events.drain(..count).collect();
+        self.bytes -= forgotten.iter().map(|event| bytes(event)).sum::<usize>();
+        if self.events.len() < self.events.capacity() / 4 {
+            self.events.shrink_to_fit();
         }
         forgotten
     }
 
     /// The changes under `prefix` after a revision; looks at about `most` changes and stops between two transactions.
     pub(crate) fn after(&self, revision: Revision, prefix: &str, most: usize) -> Caught {
-        let start = self.0.partition_point(|event| event.revision() <= revision);
+        let start = self.events.partition_point(|event| event.revision() <= revision);
         let mut caught = Caught {
             events: Vec::new(),
             upto: revision,
             complete: true,
         };
-        for (looked_at, event) in self.0.range(start..).enumerate() {
+        for (looked_at, event) in self.events.range(start..).enumerate() {
             if looked_at >= most && event.revision() > caught.upto {
                 caught.complete = false;
                 break;

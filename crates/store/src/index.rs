@@ -154,6 +154,17 @@ impl Index {
         Ok(())
     }
 
+    /// How much of the past is kept.
+    pub fn history(&self) -> crate::History {
+        let state = self.read();
+        let (bytes, middle) = state.log.size();
+        crate::History {
+            bytes,
+            middle,
+            latest: state.revision,
+        }
+    }
+
     /// Begins a group of changes on top of the present state.
     pub fn stage(&self) -> Stage {
         Stage::new(&self.read())

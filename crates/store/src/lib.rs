@@ -109,6 +109,17 @@ pub struct Txn {
     pub ops: Vec<Op>,
 }
 
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// About what it takes, beside the present.
+    pub bytes: usize,
+    /// The revision that half of its changes came before.
+    pub middle: Revision,
+    /// The latest revision known here.
+    pub latest: Revision,
+}
+
 /// How a transaction ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TxnResponse {
@@ -254,6 +265,9 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Compacted`] if more was forgotten already, [`Error::Future`] if `revision` does not exist yet.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
+
+    /// How much of the past is kept, for whoever decides how much to forget.
+    fn history(&self) -> History;
 
     /// Makes a lease that ends after `ttl` unless it is kept alive; its keys are deleted then.
     ///

@@ -142,6 +142,10 @@ impl Store for MemoryStore {
         self.inner.index.compact(revision)
     }
 
+    fn history(&self) -> crate::History {
+        self.inner.index.history()
+    }
+
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, Error> {
         let lease = self.inner.grant(ttl);
         self.end_leases_in_time();
