@@ -25,8 +25,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("controllers", &["ambient", "api", "controllers-plan"]),
     ("scheduler", &["ambient", "api", "scheduler-plan"]),
     ("node", &["api", "node-plan", "cri", "remotecommand"]),
-    ("dns", &["api"]),
-    ("proxy", &["api"]),
+    ("service-watch", &["api"]),
+    ("dns", &["api", "service-watch"]),
+    ("proxy", &["api", "service-watch"]),
     (
         "sim",
         &["ambient", "api", "apiserver", "controllers", "scheduler", "store"],

@@ -1,34 +1,31 @@
 //! What the API has told so far, turned into the zone step by step.
 
-use crate::records::{self, Key, Service, Slice};
+use crate::records::{self, Service, Slice};
 use crate::zone::Zone;
-use std::collections::{BTreeMap, HashMap};
+use service_watch::{Key, Services};
+use std::sync::{Arc, RwLock};
 
-/// An EndpointSlice's namespace and name.
-pub(crate) type SliceKey = (String, String);
+/// What the API tells, as far as names need it.
+pub(crate) type Told = service_watch::Told<Service, Slice>;
+
+/// The cluster as the follower and the handlers share it.
+pub(crate) type Shared = Arc<RwLock<Cluster>>;
+
+/// Why the lock is never poisoned.
+pub(crate) const NO_PANIC: &str = "nothing panics while it holds the cluster";
 
 /// Services and EndpointSlices with the names they give.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     zone: Zone,
-    services: HashMap<Key, Service>,
-    /// By Service; in order, so that the same objects always give the same records.
-    slices: HashMap<Key, BTreeMap<String, Slice>>,
-    /// Which Service a slice belonged to when it was seen last.
-    owners: HashMap<SliceKey, Key>,
-    are_services_known: bool,
-    are_slices_known: bool,
+    services: Services<Service, Slice>,
 }
 
 impl Cluster {
     pub(crate) fn new(zone: Zone) -> Self {
         Self {
             zone,
-            services: HashMap::new(),
-            slices: HashMap::new(),
-            owners: HashMap::new(),
-            are_services_known: false,
-            are_slices_known: false,
+            services: Services::default(),
         }
     }
 
@@ -38,68 +35,19 @@ impl Cluster {
 
     /// Everything was listed at least once; before that, a missing name means nothing.
     pub(crate) fn is_known(&self) -> bool {
-        self.are_services_known && self.are_slices_known
+        self.services.is_known()
     }
 
-    pub(crate) fn set_service(&mut self, key: Key, service: Service) {
-        self.services.insert(key.clone(), service);
-        self.rebuild(&key);
-    }
-
-    pub(crate) fn remove_service(&mut self, key: &Key) {
-        self.services.remove(key);
-        self.rebuild(key);
-    }
-
-    pub(crate) fn set_slice(&mut self, slice_key: SliceKey, owner: Key, slice: Slice) {
-        if self.owners.get(&slice_key).is_some_and(|known| *known != owner) {
-            self.remove_slice(&slice_key);
+    /// Takes over what was told.
+    pub(crate) fn take(&mut self, told: Told) {
+        for key in self.services.take(told) {
+            self.rebuild(&key);
         }
-        self.slices
-            .entry(owner.clone())
-            .or_default()
-            .insert(slice_key.1.clone(), slice);
-        self.rebuild(&owner);
-        self.owners.insert(slice_key, owner);
-    }
-
-    pub(crate) fn remove_slice(&mut self, slice_key: &SliceKey) {
-        let Some(owner) = self.owners.remove(slice_key) else {
-            return;
-        };
-        if let Some(slices) = self.slices.get_mut(&owner) {
-            slices.remove(&slice_key.1);
-            if slices.is_empty() {
-                self.slices.remove(&owner);
-            }
-        }
-        self.rebuild(&owner);
-    }
-
-    /// All Services have been told; those for which `is_seen` does not hold are gone.
-    pub(crate) fn services_are_known(&mut self, is_seen: impl Fn(&Key) -> bool) {
-        let gone: Vec<Key> = self.services.keys().filter(|key| !is_seen(key)).cloned().collect();
-        for key in gone {
-            self.remove_service(&key);
-        }
-        self.are_services_known = true;
-    }
-
-    /// All EndpointSlices have been told; those for which `is_seen` does not hold are gone.
-    pub(crate) fn slices_are_known(&mut self, is_seen: impl Fn(&SliceKey) -> bool) {
-        let gone: Vec<SliceKey> = self.owners.keys().filter(|key| !is_seen(key)).cloned().collect();
-        for key in gone {
-            self.remove_slice(&key);
-        }
-        self.are_slices_known = true;
     }
 
     fn rebuild(&mut self, key: &Key) {
-        let records = match self.services.get(key) {
-            Some(service) => {
-                let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
-                records::of_service(self.zone.domain(), key, service, slices)
-            }
+        let records = match self.services.service(key) {
+            Some(service) => records::of_service(self.zone.domain(), key, service, self.services.slices(key)),
             None => Vec::new(),
         };
         self.zone.replace(key, records);
@@ -114,6 +62,8 @@ mod tests {
     use api::k8s::api::{core::v1 as core, discovery::v1 as discovery};
     use proptest::prelude::*;
     use serde_json::json;
+    use service_watch::SliceKey;
+    use std::collections::HashSet;
 
     const DOMAIN: &str = "cluster.local";
 
@@ -138,38 +88,46 @@ mod tests {
         ]
     }
 
-    fn service(name: u8, kind: u8) -> (Key, Service) {
+    fn key(name: u8) -> Key {
+        Key {
+            namespace: format!("n{}", name % 2),
+            name: format!("s{name}"),
+        }
+    }
+
+    fn service(name: u8, kind: u8) -> Service {
         let spec = match kind {
             0 => json!({"clusterIP": format!("10.96.0.{name}"), "ports": [{"name": "http", "port": 80}]}),
             1 => json!({"clusterIP": "None"}),
             _ => json!({"type": "ExternalName", "externalName": "example.com"}),
         };
-        let metadata = json!({"name": format!("s{name}"), "namespace": format!("n{}", name % 2)});
-        let service: core::Service = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+        let service: core::Service = serde_json::from_value(json!({"spec": spec})).unwrap();
         Service::read(&service).unwrap()
     }
 
-    fn slice(service: u8, hosts: &[u8]) -> (Key, Slice) {
+    fn slice_key(slice: u8) -> SliceKey {
+        (format!("n{}", slice % 2), format!("e{slice}"))
+    }
+
+    fn slice(hosts: &[u8]) -> Slice {
         let endpoints: Vec<_> = hosts
             .iter()
             .map(|host| json!({"addresses": [format!("10.244.0.{host}")], "hostname": format!("web-{host}")}))
             .collect();
-        let labels = json!({"kubernetes.io/service-name": format!("s{service}")});
         let slice: discovery::EndpointSlice = serde_json::from_value(json!({
-            "metadata": {"name": "x", "namespace": format!("n{}", service % 2), "labels": labels},
             "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "web", "port": 80}],
         }))
         .unwrap();
-        Slice::read(&slice).unwrap()
+        Slice::read(&slice)
     }
 
     /// All records of the present objects, made at once.
     fn all_records(cluster: &Cluster) -> Vec<Record> {
-        let of_one = |(key, service): (&Key, &Service)| {
-            let slices = cluster.slices.get(key).into_iter().flat_map(BTreeMap::values);
-            records::of_service(DOMAIN, key, service, slices)
+        let of_one = |key: &Key| {
+            let service = cluster.services.service(key).expect("it is listed");
+            records::of_service(DOMAIN, key, service, cluster.services.slices(key))
         };
-        cluster.services.iter().flat_map(of_one).collect()
+        cluster.services.keys().flat_map(of_one).collect()
     }
 
     fn sorted(mut data: Vec<Data>) -> Vec<Data> {
@@ -183,20 +141,14 @@ mod tests {
             let mut cluster = Cluster::new(Zone::new(DOMAIN, &[]));
             let mut names = std::collections::BTreeSet::new();
             for change in changes {
-                match change {
-                    Change::Service { name, kind } => {
-                        let (key, service) = service(name, kind);
-                        cluster.set_service(key, service);
-                    }
-                    Change::NoService { name } => cluster.remove_service(&service(name, 0).0),
+                cluster.take(match change {
+                    Change::Service { name, kind } => Told::Service(key(name), Some(service(name, kind))),
+                    Change::NoService { name } => Told::Service(key(name), None),
                     Change::Slice { slice: number, service, hosts } => {
-                        let (owner, slice) = slice(service, &hosts);
-                        cluster.set_slice((owner.namespace.clone(), format!("e{number}")), owner, slice);
+                        Told::Slice(slice_key(number), Some((key(service), slice(&hosts))))
                     }
-                    Change::NoSlice { slice } => {
-                        cluster.remove_slice(&("n0".into(), format!("e{slice}")));
-                    }
-                }
+                    Change::NoSlice { slice } => Told::Slice(slice_key(slice), None),
+                });
                 names.extend(all_records(&cluster).into_iter().map(|record| record.name));
             }
             let records = all_records(&cluster);
@@ -223,21 +175,17 @@ mod tests {
     #[test]
     fn what_a_new_list_does_not_show_is_gone() {
         let mut cluster = Cluster::new(Zone::new(DOMAIN, &[]));
-        let (key, headless) = service(1, 1);
-        cluster.set_service(key.clone(), headless);
-        let (owner, endpoints) = slice(1, &[3]);
-        cluster.set_slice(("n1".into(), "e1".into()), owner, endpoints);
+        cluster.take(Told::Service(key(1), Some(service(1, 1))));
+        cluster.take(Told::Slice(slice_key(1), Some((key(1), slice(&[3])))));
         assert!(!cluster.is_known());
-        cluster.services_are_known(|_| true);
-        cluster.slices_are_known(|_| true);
+        cluster.take(Told::Services(HashSet::from([key(1)])));
+        cluster.take(Told::Slices(HashSet::from([slice_key(1)])));
         assert!(cluster.is_known());
         assert!(matches!(
             cluster.zone().find("web-3.s1.n1.svc.cluster.local"),
             Found::Here(_)
         ));
-        cluster.slices_are_known(|_| false);
+        cluster.take(Told::Slices(HashSet::new()));
         assert_eq!(cluster.zone().find("web-3.s1.n1.svc.cluster.local"), Found::Missing);
-        cluster.services_are_known(|_| false);
-        assert!(cluster.services.is_empty() && cluster.slices.is_empty() && cluster.owners.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Answers one query.
 
-use crate::follow::{NO_PANIC, Shared};
+use crate::cluster::{NO_PANIC, Shared};
 use crate::records::{self, Data};
 use crate::upstream::Forwarder;
 use crate::zone::{Found, Zone};

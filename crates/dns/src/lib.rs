@@ -6,7 +6,6 @@
 //! This crate must not know who runs pods or where; it sees the cluster through the Kubernetes API only.
 
 mod cluster;
-mod follow;
 mod handler;
 mod link;
 mod records;

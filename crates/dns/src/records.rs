@@ -4,18 +4,12 @@
 
 use api::k8s::api::core::v1 as core;
 use api::k8s::api::discovery::v1 as discovery;
+use service_watch::Key;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The version of the specification that the records follow.
 const SCHEMA_VERSION: &str = "1.1.0";
-
-/// A Service's namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
 
 /// What a name leads to. Names are in lower case and without a dot at the end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,11 +67,7 @@ struct Endpoint {
 
 impl Service {
     /// Reads a Service; `None` if it gives no names (yet).
-    pub(crate) fn read(service: &core::Service) -> Option<(Key, Self)> {
-        let key = Key {
-            namespace: service.metadata.namespace.clone()?,
-            name: service.metadata.name.clone()?,
-        };
+    pub(crate) fn read(service: &core::Service) -> Option<Self> {
         let spec = service.spec.as_ref()?;
         if spec.type_.as_deref() == Some("ExternalName") {
             let external = spec
@@ -85,43 +75,32 @@ impl Service {
                 .as_deref()?
                 .trim_end_matches('.')
                 .to_ascii_lowercase();
-            return (!external.is_empty()).then_some((key, Self::External(external)));
+            return (!external.is_empty()).then_some(Self::External(external));
         }
         if spec.cluster_ip.as_deref() == Some("None") {
-            return Some((key, Self::Headless));
+            return Some(Self::Headless);
         }
         let listed = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
         let addresses: BTreeSet<IpAddr> = listed.filter_map(|address| address.parse().ok()).collect();
         let ports = spec.ports.iter().flatten();
         let ports =
             ports.filter_map(|port| Port::read(port.name.as_deref(), port.protocol.as_deref(), Some(port.port)));
-        let service = Self::Cluster {
+        Some(Self::Cluster {
             addresses: addresses.into_iter().collect(),
             ports: ports.collect(),
-        };
-        Some((key, service))
+        })
     }
 }
 
 impl Slice {
-    /// Reads an EndpointSlice with the Service it belongs to; `None` if it belongs to none.
-    pub(crate) fn read(slice: &discovery::EndpointSlice) -> Option<(Key, Self)> {
-        let key = Key {
-            namespace: slice.metadata.namespace.clone()?,
-            name: slice
-                .metadata
-                .labels
-                .as_ref()?
-                .get("kubernetes.io/service-name")?
-                .clone(),
-        };
+    /// Reads an EndpointSlice.
+    pub(crate) fn read(slice: &discovery::EndpointSlice) -> Self {
         let ports = slice.ports.iter().flatten();
         let ports = ports.filter_map(|port| Port::read(port.name.as_deref(), port.protocol.as_deref(), port.port));
-        let slice = Self {
+        Self {
             ports: ports.collect(),
             endpoints: slice.endpoints.iter().flatten().filter_map(Endpoint::read).collect(),
-        };
-        Some((key, slice))
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Runs the server: addresses, sockets, followers.
 
-use crate::cluster::Cluster;
-use crate::follow;
+use crate::cluster::{Cluster, NO_PANIC};
 use crate::handler::Handler;
 use crate::link;
+use crate::records::{Service, Slice};
 use crate::upstream::{Forwarder, Upstream};
 use crate::zone::Zone;
 use anyhow::Context;
@@ -71,8 +71,12 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         );
     }
     let mut followers = JoinSet::new();
-    followers.spawn(follow::services(client.clone(), cluster.clone()));
-    followers.spawn(follow::slices(client, cluster));
+    followers.spawn(service_watch::follow(
+        client,
+        Service::read,
+        |slice| Some(Slice::read(slice)),
+        move |told| cluster.write().expect(NO_PANIC).take(told),
+    ));
     tracing::info!(?bound, domain, "dns server listens");
     if let Some(ready) = config.ready {
         // Whoever asked may not care any more.

@@ -3,7 +3,8 @@
 //! A name exists if it or a name below it has a record; so `default.svc.cluster.local` exists (and holds nothing),
 //! while the name of a Service without ready endpoints does not.
 
-use crate::records::{self, Data, Key, Record};
+use crate::records::{self, Data, Record};
+use service_watch::Key;
 use std::collections::HashMap;
 use std::net::IpAddr;
 

@@ -9,7 +9,6 @@
 //! through the Kubernetes API only.
 
 mod cluster;
-mod follow;
 mod nft;
 mod rules;
 mod ruleset;

@@ -4,7 +4,8 @@
 //! which leads it to the chain of one endpoint, which rewrites its destination.
 
 use crate::ruleset::{Element, Map, Part};
-use crate::service::{Endpoint, Family, Key, Port, Protocol, Service, Slice};
+use crate::service::{Endpoint, Family, Port, Protocol, Service, Slice};
+use service_watch::Key;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -3,7 +3,8 @@
 //! A table has a fixed frame, made at the start, and one [`Part`] for each Service. Changing a Service is a transaction
 //! of just what differs between two parts, so its size does not depend on the number of other Services.
 
-use crate::service::{Family, Key};
+use crate::service::Family;
+use service_watch::Key;
 use std::collections::{BTreeMap, HashMap};
 
 /// The name of our tables, one in the family `ip` and one in `ip6`.

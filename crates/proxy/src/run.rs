@@ -1,12 +1,13 @@
 //! Keeps the kernel's rules equal to what the API says.
 
-use crate::follow::{self, Shared};
+use crate::cluster::Shared;
 use crate::nft::{self, NftError};
 use crate::rules::{self, Surroundings};
 use crate::ruleset::{self, Part, Ruleset};
-use crate::service::{Family, Key};
+use crate::service::{Family, Service, Slice};
 use anyhow::Context;
 use kube::Client;
+use service_watch::Key;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -51,8 +52,13 @@ impl Config {
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let shared = Shared::default();
     let mut followers = JoinSet::new();
-    followers.spawn(follow::services(client.clone(), shared.clone()));
-    followers.spawn(follow::slices(client, shared.clone(), config.node_name.clone()));
+    let (told, node_name) = (shared.clone(), config.node_name.clone());
+    followers.spawn(service_watch::follow(
+        client,
+        Service::read,
+        move |slice| Some(Slice::read(slice, &node_name)),
+        move |what| told.tell(what),
+    ));
     let mut proxy = Proxy::new(config.surroundings());
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
@@ -130,13 +136,14 @@ impl Proxy {
     /// What changed, as parts of both families; `None` before everything was listed.
     fn parts(&self, shared: &Shared) -> Option<[Vec<(Key, Part)>; 2]> {
         let mut cluster = shared.lock();
-        if !cluster.is_known() {
+        if !cluster.services.is_known() {
             return None;
         }
         let changed = cluster.take_changed();
         Some(Family::BOTH.map(|family| {
-            let part = |key: &Key| match cluster.service(key) {
-                Some(service) => rules::of_service(&self.around, family, key, service, cluster.slices(key)),
+            let services = &cluster.services;
+            let part = |key: &Key| match services.service(key) {
+                Some(service) => rules::of_service(&self.around, family, key, service, services.slices(key)),
                 None => Part::default(),
             };
             changed.iter().map(|key| (key.clone(), part(key))).collect()

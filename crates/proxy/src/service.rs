@@ -8,13 +8,6 @@ use std::net::IpAddr;
 /// How long a client is remembered if the Service does not say (seconds).
 const AFFINITY_SECONDS: i32 = 10_800;
 
-/// A Service's namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
 /// Which addresses a packet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Family {
@@ -102,14 +95,6 @@ pub(crate) struct Slice {
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
-/// The key of a Service, if it has one.
-pub(crate) fn key_of(service: &core::Service) -> Option<Key> {
-    Some(Key {
-        namespace: service.metadata.namespace.clone()?,
-        name: service.metadata.name.clone()?,
-    })
-}
-
 impl Service {
     /// Reads a Service; `None` if no packets are to be led anywhere for it: it is headless or stands for another name,
     /// it is left to another proxy by its label, or it has no address yet.
@@ -180,23 +165,14 @@ impl Port {
 }
 
 impl Slice {
-    /// Reads an EndpointSlice with the Service it belongs to; `None` if it belongs to none or names hosts.
-    pub(crate) fn read(slice: &discovery::EndpointSlice, node_name: &str) -> Option<(Key, Self)> {
-        let key = Key {
-            namespace: slice.metadata.namespace.clone()?,
-            name: slice
-                .metadata
-                .labels
-                .as_ref()?
-                .get("kubernetes.io/service-name")?
-                .clone(),
-        };
+    /// Reads an EndpointSlice as this node sees it.
+    pub(crate) fn read(slice: &discovery::EndpointSlice, node_name: &str) -> Self {
         let ports = slice.ports.iter().flatten().filter_map(|port| {
             let number = u16::try_from(port.port?).ok()?;
             let protocol = Protocol::read(port.protocol.as_deref())?;
             Some((port.name.clone().unwrap_or_default(), protocol, number))
         });
-        let slice = Self {
+        Self {
             ports: ports.collect(),
             endpoints: slice
                 .endpoints
@@ -204,8 +180,7 @@ impl Slice {
                 .flatten()
                 .filter_map(|endpoint| Endpoint::read(endpoint, node_name))
                 .collect(),
-        };
-        Some((key, slice))
+        }
     }
 }
 

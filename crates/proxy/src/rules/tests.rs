@@ -1,5 +1,4 @@
 use super::*;
-use crate::service::key_of;
 use api::k8s::api::{core::v1 as core, discovery::v1 as discovery};
 use serde_json::{Value, json};
 
@@ -31,8 +30,8 @@ fn part_of(around: &Surroundings, spec: &Value, endpoints: &[(&str, bool, bool, 
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
     }))
     .unwrap();
-    let (key, slice) = Slice::read(&slice, "here").unwrap();
-    assert_eq!(Some(&key), key_of(&object).as_ref());
+    let key = service_watch::owner_of(&slice).unwrap();
+    let slice = Slice::read(&slice, "here");
     let service = Service::read(&object).unwrap();
     of_service(around, Family::V4, &key, &service, [&slice])
 }
@@ -241,7 +240,11 @@ fn other_family_has_no_part() {
         serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": cluster_ip()}))
             .unwrap();
     let service = Service::read(&object).unwrap();
-    let part = of_service(&around(), Family::V6, &key_of(&object).unwrap(), &service, []);
+    let key = Key {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+    };
+    let part = of_service(&around(), Family::V6, &key, &service, []);
     assert_eq!(part, Part::default());
 }
 
