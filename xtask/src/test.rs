@@ -47,8 +47,15 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         .env("STEADFAST_PYTHON", python);
     if shell::has_program("cargo-nextest") {
         shell::run(
-            test.args(["nextest", "run", "--workspace", "--no-fail-fast"])
-                .args(words),
+            test.args([
+                "nextest",
+                "run",
+                "--workspace",
+                "--no-fail-fast",
+                "--failure-output",
+                "immediate-final",
+            ])
+            .args(words),
         )
     } else {
         shell::run(test.args(["test", "--workspace", "--no-fail-fast", "--"]).args(words))

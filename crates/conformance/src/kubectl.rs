@@ -132,6 +132,9 @@ impl Kubectl {
 
     /// Watches `get LINE` until `done` says yes of an event (its type and its object) and returns that object.
     ///
+    /// One object (`pod web-0`) is watched as a list of one: a watch by name begins anew on the server, and kubectl does
+    /// not print the first event of it, not even when the object has changed since kubectl got and printed it.
+    ///
     /// # Errors
     /// When that does not happen in time.
     pub fn watch(
@@ -139,7 +142,7 @@ impl Kubectl {
         line: &str,
         mut done: impl FnMut(&str, &Value) -> bool + Send + 'static,
     ) -> anyhow::Result<Value> {
-        let line = format!("get {line} --watch --output-watch-events -o json");
+        let line = format!("get {} --watch --output-watch-events -o json", as_list(line));
         let mut child = self.command(line.split_whitespace()).stdout(Stdio::piped()).spawn()?;
         let out = child.stdout.take().context("no pipe")?;
         let result = within(PATIENCE, &format!("kubectl {line}"), move || {
@@ -167,4 +170,26 @@ fn expect_success(line: &str, output: Output) -> anyhow::Result<String> {
         );
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// `pod web-0` as the list that has only that object.
+fn as_list(line: &str) -> String {
+    match line.split_once(' ') {
+        Some((kind, name)) if !name.starts_with('-') => format!("{kind} --field-selector=metadata.name={name}"),
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn one_object_is_watched_as_a_list() {
+        for (line, list) in [
+            ("pod web-0", "pod --field-selector=metadata.name=web-0"),
+            ("pods -l app=nginx", "pods -l app=nginx"),
+            ("events", "events"),
+        ] {
+            assert_eq!(super::as_list(line), list);
+        }
+    }
 }
