@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "sim",
         &["ambient", "api", "apiserver", "controllers", "scheduler", "store"],
     ),
+    ("test-authority", &[]),
     ("conformance", &[]),
     ("bench", &[]),
     ("xtask", &["conformance"]),

@@ -4,13 +4,10 @@
 
 #[path = "support/api.rs"]
 mod api;
-#[path = "support/authority.rs"]
-mod authority;
 
 use ::api::k8s::api::core::v1::{ConfigMap, Pod};
 use api::Api;
 use apiserver::Config;
-use authority::Authority;
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
@@ -19,6 +16,7 @@ use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use test_authority::Authority;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

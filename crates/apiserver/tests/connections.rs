@@ -4,16 +4,14 @@
 
 #[path = "support/api.rs"]
 mod api;
-#[path = "support/authority.rs"]
-mod authority;
 
 use api::Api;
-use authority::Authority;
 use rustls_pki_types::ServerName;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use test_authority::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;

@@ -4,16 +4,14 @@
 
 #[path = "support/api.rs"]
 mod api;
-#[path = "support/authority.rs"]
-mod authority;
 
 use api::Api;
 use apiserver::Config;
-use authority::Authority;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
+use test_authority::Authority;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

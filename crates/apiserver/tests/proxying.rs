@@ -4,12 +4,9 @@
 
 #[path = "support/api.rs"]
 mod api;
-#[path = "support/authority.rs"]
-mod authority;
 
 use api::Api;
 use apiserver::Config;
-use authority::Authority;
 use axum::extract::{Path, Request};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, get};
@@ -20,6 +17,7 @@ use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
+use test_authority::Authority;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;

@@ -4,12 +4,9 @@
 
 #[path = "support/api.rs"]
 mod api;
-#[path = "support/authority.rs"]
-mod authority;
 
 use api::Api;
 use apiserver::Config;
-use authority::Authority;
 use axum::extract::{Path, RawQuery, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -21,6 +18,7 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use test_authority::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -2,10 +2,9 @@
 
 use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
-use crate::process::{Process, within};
+use crate::process::Process;
 use anyhow::{Context, bail, ensure};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -159,18 +158,7 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = self.steadfast(&["up"]);
         let mut daemon = Process::start(command.stdout(Stdio::piped()).stderr(log))?;
-        let out = daemon.child().stdout.take().context("no pipe")?;
-        let ready = within(Duration::from_secs(60), "steadfast up", move || {
-            let mut lines = BufReader::new(out).lines();
-            for line in &mut lines {
-                if line?.starts_with("ready") {
-                    // The daemon may print more; its pipe must stay open and be emptied.
-                    std::thread::spawn(move || lines.for_each(drop));
-                    return Ok(());
-                }
-            }
-            bail!("it ended")
-        });
+        let ready = daemon.wait_until_ready();
         self.daemon = Some(daemon);
         ready.with_context(|| format!("log:\n{}", tail(&self.log())))
     }
@@ -229,9 +217,9 @@ impl Cluster {
     /// `dig` until the answers, sorted, please `expected`: a name follows its pod within moments, not at once.
     ///
     /// # Errors
-    /// When they do not within some seconds, with what they were.
+    /// When they do not within half a minute, with what they were.
     pub fn dig_until(&self, name: &str, kind: &str, expected: impl Fn(&[String]) -> bool) -> anyhow::Result<()> {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(30);
         loop {
             let found = self.dig(name, kind)?;
             if expected(&found) {

@@ -3,14 +3,12 @@
 use crate::cluster::binary;
 use crate::etcd::Etcd;
 use crate::kubectl::Kubectl;
-use crate::process::{Process, within};
-use anyhow::{Context, bail, ensure};
+use crate::process::Process;
+use anyhow::{Context, ensure};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// A running `steadfast up --no-node` on etcd; ended and forgotten when dropped.
@@ -50,18 +48,7 @@ impl ControlPlane {
             .stdout(Stdio::piped())
             .stderr(log);
         let mut daemon = Process::start(&mut command)?;
-        let out = daemon.child().stdout.take().context("no pipe")?;
-        let ready = within(Duration::from_secs(60), "steadfast up", move || {
-            let mut lines = BufReader::new(out).lines();
-            for line in &mut lines {
-                if line?.starts_with("ready") {
-                    // The daemon may print more; its pipe must stay open and be emptied.
-                    std::thread::spawn(move || lines.for_each(drop));
-                    return Ok(());
-                }
-            }
-            bail!("it ended")
-        });
+        let ready = daemon.wait_until_ready();
         this.daemon = Some(daemon);
         ready.with_context(|| format!("log of {name}:\n{}", this.log()))?;
         Ok(this)

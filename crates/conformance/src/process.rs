@@ -1,9 +1,13 @@
 //! Child processes that end with their owner, by pid.
 
 use anyhow::{Context, bail};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+/// How long a daemon may take to become ready.
+const START: Duration = Duration::from_secs(60);
 
 /// A child process that is killed when dropped.
 #[derive(Debug)]
@@ -29,6 +33,25 @@ impl Process {
     /// The child, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
+    }
+
+    /// Waits until a daemon whose standard output is piped says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends or does not become ready in time.
+    pub fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let out = self.child.stdout.take().context("no pipe")?;
+        within(START, "steadfast up", move || {
+            let mut lines = BufReader::new(out).lines();
+            for line in &mut lines {
+                if line?.starts_with("ready") {
+                    // The daemon may print more; its pipe must stay open and be emptied.
+                    std::thread::spawn(move || lines.for_each(drop));
+                    return Ok(());
+                }
+            }
+            bail!("it ended")
+        })
     }
 
     /// Sends a signal such as `TERM`.

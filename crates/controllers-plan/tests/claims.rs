@@ -12,27 +12,11 @@ use controllers_plan::claims::{
 };
 use controllers_plan::{Action, Guard, Plan, Target, Write};
 use jiff::Timestamp;
+use json_patch::merge;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-fn merge(base: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        *base = patch.clone();
-        return;
-    };
-    if !base.is_object() {
-        *base = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            base.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut base[key], value);
-        }
-    }
-}
 
 #[derive(Clone, Default)]
 struct Model {

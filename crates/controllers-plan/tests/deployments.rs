@@ -12,6 +12,7 @@ use api::k8s::api::apps::v1::{Deployment, ReplicaSet};
 use controllers_plan::deployment::{HASH_LABEL, Observed, REVISION_ANNOTATION, plan};
 use controllers_plan::{Action, Plan, Step, Write};
 use jiff::{SignedDuration, Timestamp};
+use json_patch::merge;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -19,23 +20,6 @@ struct World {
     deployment: Value,
     sets: BTreeMap<String, Value>,
     now: Timestamp,
-}
-
-fn merge(base: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        *base = patch.clone();
-        return;
-    };
-    if !base.is_object() {
-        *base = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            base.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut base[key], value);
-        }
-    }
 }
 
 impl World {

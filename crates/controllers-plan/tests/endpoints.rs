@@ -10,27 +10,11 @@ use api::k8s::api::discovery::v1::EndpointSlice;
 use controllers_plan::endpoints::{legacy, selects, slices};
 use controllers_plan::{Plan, Write};
 use jiff::Timestamp;
+use json_patch::merge;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-fn merge(base: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        *base = patch.clone();
-        return;
-    };
-    if !base.is_object() {
-        *base = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            base.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut base[key], value);
-        }
-    }
-}
 
 /// The server as far as these plans need one.
 #[derive(Default)]

@@ -12,6 +12,7 @@ use api::k8s::api::core::v1::Pod;
 use controllers_plan::job::{Observed, TRACKING_FINALIZER, is_finished, plan};
 use controllers_plan::{Action, Plan, Write};
 use jiff::{SignedDuration, Timestamp};
+use json_patch::merge;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -21,23 +22,6 @@ struct World {
     now: Timestamp,
     /// Every pod that there ever was, by name, and how it ended.
     ends: BTreeMap<String, Option<&'static str>>,
-}
-
-fn merge(base: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        *base = patch.clone();
-        return;
-    };
-    if !base.is_object() {
-        *base = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            base.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut base[key], value);
-        }
-    }
 }
 
 impl World {

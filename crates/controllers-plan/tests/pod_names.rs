@@ -11,6 +11,7 @@ use std::sync::Arc;
 use api::k8s::api::core::v1::{Node, Pod};
 use controllers_plan::Write;
 use controllers_plan::endpoints::slices::{Observed, plan};
+use json_patch::merge;
 use serde_json::{Value, json};
 
 /// The endpoints that a Service `nginx` gets for one pod `web-0`, both changed by merge patches.
@@ -41,15 +42,6 @@ fn endpoints(service: &Value, pod: &Value) -> Vec<Value> {
         _ => None,
     });
     slices.flatten().collect()
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    match patch.as_object() {
-        None => *target = patch.clone(),
-        Some(fields) => fields
-            .iter()
-            .for_each(|(key, value)| merge(&mut target[key.as_str()], value)),
-    }
 }
 
 #[test]

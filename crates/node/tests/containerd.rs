@@ -5,8 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
-#[path = "support/authority.rs"]
-mod authority;
 #[path = "support/containerd.rs"]
 mod containerd;
 
@@ -25,10 +23,33 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::memory::MemoryStore;
+use test_authority::Authority;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The configuration of a node agent named `dev`, with everything below `root`.
+fn node_config(authority: &Authority, endpoint: &str, root: &Path, ip: IpAddr) -> anyhow::Result<node::Config> {
+    Ok(node::Config {
+        node_name: "dev".into(),
+        node_labels: BTreeMap::new(),
+        root_dir: root.join("node"),
+        log_dir: root.join("logs"),
+        runtime_endpoint: endpoint.to_owned(),
+        node_ip: ip,
+        cluster_dns: vec!["10.96.0.10".parse()?],
+        cluster_domain: "cluster.local".into(),
+        resolv_conf: "/etc/resolv.conf".into(),
+        listen: (ip, 0).into(),
+        tls: Arc::new(authority.server(ip)?),
+        max_pods: 110,
+        reserved: node::Reserved::default(),
+        pod_pids_max: 0,
+        cgroup_root: format!("/steadfast-test-{}", std::process::id()),
+        version: "v1.36.1+steadfast".into(),
+    })
+}
 
 struct Cluster {
     client: kube::Client,
@@ -46,7 +67,7 @@ impl Cluster {
             .try_init()
             .ok();
         let runtime = Containerd::start()?;
-        let authority = authority::Authority::new().unwrap();
+        let authority = Authority::new().unwrap();
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let kubelet_client = authority
             .client("kube-apiserver-kubelet-client", "system:masters")
@@ -63,7 +84,7 @@ impl Cluster {
             extra: BTreeMap::new(),
         };
         let client = kube::Client::new(apiserver::in_process(server.router(), user), "default");
-        let config = authority.node_config(&runtime.endpoint(), runtime.dir(), ip).unwrap();
+        let config = node_config(&authority, &runtime.endpoint(), runtime.dir(), ip).unwrap();
         Some(Self {
             client,
             config,

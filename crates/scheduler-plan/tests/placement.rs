@@ -12,17 +12,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 fn merged(mut base: Value, more: Value) -> Value {
-    fn merge(base: &mut Value, more: Value) {
-        match (base, more) {
-            (Value::Object(base), Value::Object(more)) => {
-                for (key, value) in more {
-                    merge(base.entry(key).or_insert(Value::Null), value);
-                }
-            }
-            (base, more) => *base = more,
-        }
-    }
-    merge(&mut base, more);
+    json_patch::merge(&mut base, &more);
     base
 }
 

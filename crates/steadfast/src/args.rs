@@ -270,13 +270,10 @@ pub(crate) enum OutputFormat {
     Json,
 }
 
-/// `steadfast why`.
+/// Options of the commands that read any cluster and explain.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct WhyArgs {
-    /// What to explain: sts/NAME, pod/NAME or pvc/NAME
-    #[arg(value_name = "KIND/NAME")]
-    pub(crate) object: String,
-    /// Namespace [default: that of the kubeconfig]
+pub(crate) struct ReadingArgs {
+    /// Namespace [default: that of the manifest, if there is one, else of the kubeconfig]
     #[arg(short, long, value_name = "NS")]
     pub(crate) namespace: Option<String>,
     /// Kubeconfig of the cluster
@@ -285,6 +282,17 @@ pub(crate) struct WhyArgs {
     /// Answer in another form
     #[arg(short, long, value_name = "FORM")]
     pub(crate) output: Option<OutputFormat>,
+}
+
+/// `steadfast why`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WhyArgs {
+    /// What to explain: sts/NAME, pod/NAME or pvc/NAME
+    #[arg(value_name = "KIND/NAME")]
+    pub(crate) object: String,
+    /// Where to look and how to answer.
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 /// `steadfast plan`; exit code 0: no change, 2: changes, 1: blocked.
@@ -299,15 +307,9 @@ pub(crate) struct PlanArgs {
     /// Delete a pod
     #[arg(long, value_name = "pod/NAME")]
     pub(crate) delete: Option<String>,
-    /// Namespace [default: that of the manifest or the kubeconfig]
-    #[arg(short, long, value_name = "NS")]
-    pub(crate) namespace: Option<String>,
-    /// Kubeconfig of the cluster
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Answer in another form
-    #[arg(short, long, value_name = "FORM")]
-    pub(crate) output: Option<OutputFormat>,
+    /// Where to look and how to answer.
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 /// `steadfast walk`.

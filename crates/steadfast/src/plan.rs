@@ -27,7 +27,7 @@ const CHANGES: u8 = 2;
 /// # Errors
 /// When the cluster cannot be read, or refuses the change.
 pub(crate) async fn run(args: PlanArgs) -> anyhow::Result<ExitCode> {
-    let mut cluster = Cluster::open(args.kubeconfig.as_deref(), args.namespace.as_deref()).await?;
+    let mut cluster = Cluster::open(args.reading.kubeconfig.as_deref(), args.reading.namespace.as_deref()).await?;
     let beginnings = beginnings(&args, &mut cluster).await?;
     let mut codes = Vec::new();
     let mut told = Vec::new();
@@ -38,12 +38,12 @@ pub(crate) async fn run(args: PlanArgs) -> anyhow::Result<ExitCode> {
             .to_owned();
         let forecast = forecast(&beginning, Timestamp::now());
         codes.push(code(&forecast));
-        match args.output {
+        match args.reading.output {
             Some(OutputFormat::Json) => told.push(json!({ "object": format!("sts/{name}"), "forecast": forecast })),
             None => print!("{}", text(&name, &forecast)),
         }
     }
-    if args.output.is_some() {
+    if args.reading.output.is_some() {
         println!("{:#}", json!(told));
     }
     let worst = [BLOCKED, CHANGES].into_iter().find(|code| codes.contains(code));
@@ -67,7 +67,10 @@ async fn beginnings(args: &PlanArgs, cluster: &mut Cluster) -> anyhow::Result<Ve
             .filter(|manifest| manifest.object["kind"] == "StatefulSet");
         let mut beginnings = Vec::new();
         for manifest in sets {
-            if let (None, Some(namespace)) = (&args.namespace, manifest.object["metadata"]["namespace"].as_str()) {
+            if let (None, Some(namespace)) = (
+                &args.reading.namespace,
+                manifest.object["metadata"]["namespace"].as_str(),
+            ) {
                 namespace.clone_into(&mut cluster.namespace);
             }
             let set = dry_run(cluster, &manifest.object)

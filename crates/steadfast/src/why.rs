@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// When the cluster cannot be read, or knows nothing of what was asked about.
 pub(crate) async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
     let (kind, name) = split(&args.object)?;
-    let cluster = Cluster::open(args.kubeconfig.as_deref(), args.namespace.as_deref()).await?;
+    let cluster = Cluster::open(args.reading.kubeconfig.as_deref(), args.reading.namespace.as_deref()).await?;
     let facts = cluster.facts().await?;
     let now = Timestamp::now();
     let findings = match kind {
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
         bail!("there is no {kind}/{name} in namespace {}", cluster.namespace);
     };
     let object = format!("{kind}/{name}");
-    match args.output {
+    match args.reading.output {
         Some(OutputFormat::Json) => {
             let told = json!({ "object": object, "asDesired": findings.is_empty(), "findings": findings });
             println!("{told:#}");

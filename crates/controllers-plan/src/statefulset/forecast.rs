@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::k8s::api::apps::v1::{ControllerRevision, StatefulSet};
 use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod};
 use jiff::{SignedDuration, Timestamp};
+use json_patch::merge;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -389,21 +390,4 @@ fn is_ready(pod: &Value) -> bool {
     let mut conditions = conditions.into_iter();
     pod["status"]["phase"] == "Running"
         && conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-}
-
-/// JSON merge patch (RFC 7396).
-fn merge(target: &mut Value, patch: &Value) {
-    let Some(fields) = patch.as_object() else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in fields {
-        match (value.is_null(), target.as_object_mut()) {
-            (true, Some(known)) => drop(known.remove(key)),
-            _ => merge(&mut target[key.as_str()], value),
-        }
-    }
 }

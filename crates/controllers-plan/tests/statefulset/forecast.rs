@@ -14,7 +14,7 @@ fn ready_world(spec: Value) -> World {
 
 fn foresee(world: &World, spec: &Value, deleted_pod: Option<&str>) -> Forecast {
     let mut set = world.set().clone();
-    crate::world::merge(&mut set["spec"], spec);
+    json_patch::merge(&mut set["spec"], spec);
     let all = |kind: &str| {
         world
             .names(kind)

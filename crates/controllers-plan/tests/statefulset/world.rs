@@ -7,6 +7,7 @@ use api::k8s::api::core::v1::{PersistentVolumeClaim, Pod};
 use controllers_plan::statefulset::{Gates, Observed, plan};
 use controllers_plan::{Action, Key, Plan, Step, Target, Write};
 use jiff::{SignedDuration, Timestamp};
+use json_patch::merge;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -391,22 +392,4 @@ fn word(action: &Action) -> String {
         Write::Kill { .. } => "kill",
     };
     format!("{verb} {} {}", action.key().kind.kind, action.key().name)
-}
-
-/// JSON merge patch (RFC 7396).
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let Some(fields) = patch.as_object() else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in fields {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut target[key.as_str()], value);
-        }
-    }
 }

@@ -92,7 +92,7 @@ impl Cluster {
 
     pub(crate) async fn node(&self, name: &str, more: Value) {
         let mut node = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
-        merge(&mut node, &more);
+        json_patch::merge(&mut node, &more);
         create(&self.all::<Node>(), node).await;
     }
 
@@ -141,18 +141,6 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.shutdown.cancel();
-    }
-}
-
-/// Merges a patch into a value.
-pub(crate) fn merge(base: &mut Value, patch: &Value) {
-    match patch.as_object() {
-        Some(patch) => {
-            for (key, value) in patch {
-                merge(&mut base[key], value);
-            }
-        }
-        None => *base = patch.clone(),
     }
 }
 

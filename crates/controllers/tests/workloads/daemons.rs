@@ -11,7 +11,7 @@ fn daemon(more: &Value) -> Value {
         "metadata": {"name": "d"},
         "spec": {"selector": {"matchLabels": {"app": "d"}}, "template": template("d", "one")},
     });
-    crate::cluster::merge(&mut set["spec"], more);
+    json_patch::merge(&mut set["spec"], more);
     set
 }
 

@@ -14,7 +14,7 @@ fn web(replicas: i32, more: &Value) -> Value {
             "replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "one"),
         },
     });
-    crate::cluster::merge(&mut web["spec"], more);
+    json_patch::merge(&mut web["spec"], more);
     web
 }
 

@@ -4,14 +4,12 @@ use api::k8s::api::batch::v1::{CronJob, Job};
 use api::k8s::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::cluster::{
-    BROKEN, Cluster, ENDS, FAILS, create, delete, is_ready, merge, patch, patch_status, until, until_gone,
-};
+use crate::cluster::{BROKEN, Cluster, ENDS, FAILS, create, delete, is_ready, patch, patch_status, until, until_gone};
 
 fn job(image: &str, more: &Value) -> Value {
     let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": image}]}});
     let mut job = json!({"metadata": {"name": "work"}, "spec": {"template": template}});
-    merge(&mut job["spec"], more);
+    json_patch::merge(&mut job["spec"], more);
     job
 }
 

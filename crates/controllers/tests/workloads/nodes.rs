@@ -10,7 +10,7 @@ fn pod(name: &str, more: &Value) -> Value {
         "metadata": {"name": name},
         "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "one"}]},
     });
-    crate::cluster::merge(&mut pod, more);
+    json_patch::merge(&mut pod, more);
     pod
 }
 

@@ -36,6 +36,17 @@ fn condition(kind: &str) -> RuntimeCondition {
     }
 }
 
+impl Service {
+    /// Does work that a caller who gives up must not leave half done; `failure` says what a panic in it means.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        failure: &'static str,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<T, Status> {
+        self.0.tasks.spawn(work).await.map_err(internal(failure))?
+    }
+}
+
 #[tonic::async_trait]
 impl RuntimeService for Service {
     type GetContainerEventsStream = BoxStream<'static, Result<ContainerEventResponse, Status>>;
@@ -95,13 +106,9 @@ impl RuntimeService for Service {
                 "no runtime for {runtime_handler:?} is configured"
             )));
         }
-        // A caller that gives up must not leave half a sandbox, so the work goes on without it.
         let runtime = self.0.clone();
-        let made = self
-            .0
-            .tasks
-            .spawn(async move { runtime.run_sandbox(config, runtime_handler).await });
-        let pod_sandbox_id = made.await.map_err(internal("cannot make the sandbox"))??;
+        let work = async move { runtime.run_sandbox(config, runtime_handler).await };
+        let pod_sandbox_id = self.to_its_end("cannot make the sandbox", work).await?;
         answer(RunPodSandboxResponse { pod_sandbox_id })
     }
 
@@ -109,8 +116,8 @@ impl RuntimeService for Service {
         // CRI: stopping what is gone is no error.
         if let Ok(sandbox) = self.0.sandbox(&request.into_inner().pod_sandbox_id) {
             let runtime = self.0.clone();
-            let stopped = self.0.tasks.spawn(async move { runtime.stop_sandbox(&sandbox).await });
-            stopped.await.map_err(internal("cannot stop the sandbox"))??;
+            let work = async move { runtime.stop_sandbox(&sandbox).await };
+            self.to_its_end("cannot stop the sandbox", work).await?;
         }
         answer(StopPodSandboxResponse {})
     }
@@ -118,11 +125,8 @@ impl RuntimeService for Service {
     async fn remove_pod_sandbox(&self, request: Request<RemovePodSandboxRequest>) -> Answer<RemovePodSandboxResponse> {
         if let Ok(sandbox) = self.0.sandbox(&request.into_inner().pod_sandbox_id) {
             let runtime = self.0.clone();
-            let removed = self
-                .0
-                .tasks
-                .spawn(async move { runtime.remove_sandbox(&sandbox).await });
-            removed.await.map_err(internal("cannot remove the sandbox"))??;
+            let work = async move { runtime.remove_sandbox(&sandbox).await };
+            self.to_its_end("cannot remove the sandbox", work).await?;
         }
         answer(RemovePodSandboxResponse {})
     }
@@ -157,36 +161,26 @@ impl RuntimeService for Service {
             .config
             .ok_or_else(|| Status::invalid_argument("no configuration given"))?;
         let runtime = self.0.clone();
-        let made = self
-            .0
-            .tasks
-            .spawn(async move { runtime.create_container(&sandbox, config).await });
-        let container_id = made.await.map_err(internal("cannot make the container"))??;
+        let work = async move { runtime.create_container(&sandbox, config).await };
+        let container_id = self.to_its_end("cannot make the container", work).await?;
         answer(CreateContainerResponse { container_id })
     }
 
     async fn start_container(&self, request: Request<StartContainerRequest>) -> Answer<StartContainerResponse> {
         let container = self.0.container(&request.into_inner().container_id)?;
         let runtime = self.0.clone();
-        let started = self
-            .0
-            .tasks
-            .spawn(async move { runtime.start_container(&container).await });
-        started.await.map_err(internal("cannot start the container"))??;
+        let work = async move { runtime.start_container(&container).await };
+        self.to_its_end("cannot start the container", work).await?;
         answer(StartContainerResponse {})
     }
 
     async fn stop_container(&self, request: Request<StopContainerRequest>) -> Answer<StopContainerResponse> {
         let request = request.into_inner();
         if let Ok(container) = self.0.container(&request.container_id) {
-            // A caller that gives up in the middle must not leave a container that was told to end but never made to.
             let runtime = self.0.clone();
             let grace = seconds(request.timeout);
-            let stopped = self
-                .0
-                .tasks
-                .spawn(async move { runtime.stop_container(&container, grace).await });
-            stopped.await.map_err(internal("cannot stop the container"))??;
+            let work = async move { runtime.stop_container(&container, grace).await };
+            self.to_its_end("cannot stop the container", work).await?;
         }
         answer(StopContainerResponse {})
     }
@@ -194,11 +188,8 @@ impl RuntimeService for Service {
     async fn remove_container(&self, request: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
         if let Ok(container) = self.0.container(&request.into_inner().container_id) {
             let runtime = self.0.clone();
-            let removed = self
-                .0
-                .tasks
-                .spawn(async move { runtime.remove_container(&container).await });
-            removed.await.map_err(internal("cannot remove the container"))??;
+            let work = async move { runtime.remove_container(&container).await };
+            self.to_its_end("cannot remove the container", work).await?;
         }
         answer(RemoveContainerResponse {})
     }

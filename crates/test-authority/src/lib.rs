@@ -1,6 +1,6 @@
 //! A certificate authority for tests: a server's TLS configuration and kubeconfigs of its clients.
 
-#![allow(dead_code, reason = "each test binary uses a part of this file")]
+#![forbid(unsafe_code)]
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +11,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// A certificate authority.
-pub(crate) struct Authority {
+/// A certificate authority of a test's own.
+#[allow(missing_debug_implementations, reason = "it holds a private key")]
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
@@ -20,7 +21,10 @@ pub(crate) struct Authority {
 
 impl Authority {
     /// Makes an authority of its own.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When a key or a certificate cannot be made.
+    pub fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,7 +45,10 @@ impl Authority {
     }
 
     /// The TLS of a server at an address, which asks for client certificates of this authority.
-    pub(crate) fn server(&self, ip: IpAddr) -> anyhow::Result<ServerConfig> {
+    ///
+    /// # Errors
+    /// When a key or a certificate cannot be made.
+    pub fn server(&self, ip: IpAddr) -> anyhow::Result<ServerConfig> {
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), ip.to_string()])?;
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         let key = KeyPair::generate()?;
@@ -68,8 +75,10 @@ impl Authority {
     }
 
     /// The TLS of a client that has a certificate of this authority and trusts it.
-    #[allow(dead_code, reason = "not every user of this file calls servers itself")]
-    pub(crate) fn client(&self, user: &str, group: &str) -> anyhow::Result<rustls::ClientConfig> {
+    ///
+    /// # Errors
+    /// When a key or a certificate cannot be made.
+    pub fn client(&self, user: &str, group: &str) -> anyhow::Result<rustls::ClientConfig> {
         use rustls_pki_types::pem::PemObject;
         let (certificate, key) = self.client_pems(user, group)?;
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())?;
@@ -82,7 +91,10 @@ impl Authority {
     }
 
     /// A kubeconfig for a user in a group.
-    pub(crate) fn kubeconfig(&self, server: SocketAddr, user: &str, group: &str) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When a key or a certificate cannot be made.
+    pub fn kubeconfig(&self, server: SocketAddr, user: &str, group: &str) -> anyhow::Result<String> {
         let (certificate, key) = self.client_pems(user, group)?;
         let [ca, certificate, key] = [&self.pem, &certificate, &key].map(|pem| STANDARD.encode(pem));
         Ok(format!(
