@@ -1,4 +1,4 @@
-//! A control plane without a node, of which several may run beside each other on one etcd cluster.
+//! A control plane without a node: alone, or one of several on one etcd cluster.
 
 use crate::cluster::binary;
 use crate::etcd::Etcd;
@@ -6,12 +6,12 @@ use crate::kubectl::Kubectl;
 use crate::process::Process;
 use anyhow::{Context, ensure};
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// A running `steadfast up --no-node` on etcd; ended and forgotten when dropped.
+/// A running `steadfast up --no-node`; ended and forgotten when dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
     daemon: Option<Process>,
@@ -20,12 +20,24 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
+    /// Starts one on an address of its own, with a store of its own.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn alone(name: &str) -> anyhow::Result<Self> {
+        Self::start_with(name, &[], None)
+    }
+
     /// Starts one on an address of its own. It takes over the authority of `other`, so that clients of one may turn to
     /// the other.
     ///
     /// # Errors
     /// When it does not become ready.
     pub fn start(name: &str, etcd: &Etcd, other: Option<&Self>) -> anyhow::Result<Self> {
+        Self::start_with(name, &["--etcd-servers", &etcd.endpoints().join(",")], other)
+    }
+
+    fn start_with(name: &str, store: &[&str], other: Option<&Self>) -> anyhow::Result<Self> {
         let mut this = Self {
             daemon: None,
             dir: tempfile::tempdir()?,
@@ -43,7 +55,7 @@ impl ControlPlane {
             .args(["up", "--no-node", "--node-name", name, "--data-dir"])
             .arg(this.data_dir())
             .args(["--listen", &this.listen.to_string()])
-            .args(["--etcd-servers", &etcd.endpoints().join(",")])
+            .args(store)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
@@ -64,7 +76,17 @@ impl ControlPlane {
 
     /// The machine's kubectl against it.
     pub fn kubectl(&self) -> Kubectl {
-        Kubectl::new("kubectl", &self.data_dir().join("admin.kubeconfig"))
+        Kubectl::new("kubectl", &self.kubeconfig())
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir().join("admin.kubeconfig")
+    }
+
+    /// Its address, which nobody else uses: other ports there are free.
+    pub fn address(&self) -> IpAddr {
+        self.listen.ip()
     }
 
     /// What it has logged.

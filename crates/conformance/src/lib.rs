@@ -5,6 +5,8 @@
 pub mod cluster;
 pub mod containerd;
 pub mod control_plane;
+pub mod dig;
+pub mod dns_server;
 pub mod etcd;
 pub mod kubectl;
 pub mod process;

@@ -138,7 +138,7 @@ mod tests {
     proptest! {
         #[test]
         fn steps_lead_to_the_same_zone_as_all_at_once(changes in prop::collection::vec(change(), 0..60)) {
-            let mut cluster = Cluster::new(Zone::new(DOMAIN, &[]));
+            let mut cluster = Cluster::new(Zone::new(DOMAIN, &[], 1));
             let mut names = std::collections::BTreeSet::new();
             for change in changes {
                 cluster.take(match change {
@@ -157,14 +157,14 @@ mod tests {
                 let here: Vec<_> = records.iter().filter(|record| record.name == name).collect();
                 let below = records.iter().any(|record| record.name.ends_with(&format!(".{name}")));
                 let expected = if !here.is_empty() || (below && name.ends_with(DOMAIN)) {
-                    Found::Here(sorted(here.into_iter().map(|record| record.data.clone()).collect()))
+                    Found::Here(sorted(here.into_iter().map(|record| record.data.clone()).collect()).into())
                 } else if name.ends_with(DOMAIN) {
                     Found::Missing
                 } else {
                     Found::Outside
                 };
                 let found = match cluster.zone().find(&name) {
-                    Found::Here(data) => Found::Here(sorted(data)),
+                    Found::Here(data) => Found::Here(sorted(data.into_owned()).into()),
                     found => found,
                 };
                 prop_assert_eq!(found, expected, "{}", name);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_a_new_list_does_not_show_is_gone() {
-        let mut cluster = Cluster::new(Zone::new(DOMAIN, &[]));
+        let mut cluster = Cluster::new(Zone::new(DOMAIN, &[], 1));
         cluster.take(Told::Service(key(1), Some(service(1, 1))));
         cluster.take(Told::Slice(slice_key(1), Some((key(1), slice(&[3])))));
         assert!(!cluster.is_known());

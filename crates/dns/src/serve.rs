@@ -1,32 +1,24 @@
 //! Runs the server: addresses, sockets, followers.
 
+use crate::answerer::Answerer;
 use crate::cluster::{Cluster, NO_PANIC};
-use crate::handler::Handler;
 use crate::link;
+use crate::metrics::Metrics;
 use crate::records::{Service, Slice};
 use crate::upstream::{Forwarder, Upstream};
 use crate::zone::Zone;
+use crate::{tcp, udp};
 use anyhow::Context;
-use hickory_server::Server;
 use kube::Client;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::SystemTime;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// How long a TCP client may be silent.
-const TCP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Responses that may wait for a TCP client.
-const TCP_RESPONSES_MAX: usize = 32;
-
-/// How long answers that are under way may take at the end.
-const DRAIN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How the server is to run.
 #[derive(Debug)]
@@ -37,6 +29,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// Who answers for other names.
     pub upstream: Upstream,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Told where the server listens, once it does. Until the API was read, cluster names get SERVFAIL.
     pub ready: Option<oneshot::Sender<Vec<SocketAddr>>>,
 }
@@ -54,57 +48,62 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         .copied()
         .filter(|address| !address.is_unspecified())
         .collect();
-    let cluster = Arc::new(RwLock::new(Cluster::new(Zone::new(&domain, &servers))));
-    let forwarder = Forwarder::new(&config.upstream, own.into_iter().collect());
-    let handler = Handler {
+    let cluster = Arc::new(RwLock::new(Cluster::new(Zone::new(&domain, &servers, serial()))));
+    let answerer = Arc::new(Answerer {
         cluster: cluster.clone(),
-        forwarder,
+        forwarder: Forwarder::new(&config.upstream, own.into_iter().collect()),
+        metrics: config.metrics.clone(),
         turn: AtomicUsize::new(0),
-    };
-    let mut server = Server::new(handler);
+    });
+    let mut sockets = JoinSet::new();
     let mut bound = Vec::new();
     for address in config.listen {
-        bound.push(
-            listen(&mut server, address)
-                .await
-                .with_context(|| format!("cannot listen on {address}"))?,
-        );
+        let address = listen(&mut sockets, address, &answerer)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        bound.push(address);
     }
-    let mut followers = JoinSet::new();
-    followers.spawn(service_watch::follow(
-        client,
-        Service::read,
-        |slice| Some(Slice::read(slice)),
-        move |told| cluster.write().expect(NO_PANIC).take(told),
-    ));
+    let metrics = config.metrics;
+    let tell = move |told| {
+        let mut cluster = cluster.write().expect(NO_PANIC);
+        cluster.take(told);
+        if cluster.is_known() {
+            metrics.ready();
+        }
+    };
+    let follow = service_watch::follow(client, Service::read, |slice| Some(Slice::read(slice)), tell);
     tracing::info!(?bound, domain, "dns server listens");
     if let Some(ready) = config.ready {
         // Whoever asked may not care any more.
         drop(ready.send(bound));
     }
     tokio::select! {
-        () = shutdown.cancelled() => {
-            // Sockets close at once; a client that waits for another server is not waited for.
-            drop(tokio::time::timeout(DRAIN_PATIENCE, server.shutdown_gracefully()).await);
-            Ok(())
-        }
-        ended = server.block_until_done() => {
-            ended.context("dns server stopped")?;
+        () = shutdown.cancelled() => Ok(()),
+        () = follow => anyhow::bail!("following the API stopped without a reason"),
+        ended = sockets.join_next() => {
+            ended.transpose().context("dns server stopped")?.transpose().context("dns server stopped")?;
             anyhow::bail!("dns server stopped without a reason")
-        }
-        ended = followers.join_next() => {
-            ended.transpose().context("following the API stopped")?;
-            anyhow::bail!("following the API stopped without a reason")
         }
     }
 }
 
+/// The first serial number: a later start has a larger one, unless there were more changes than seconds.
+fn serial() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since.unwrap_or_default().as_secs() & u64::from(u32::MAX);
+    u32::try_from(seconds).expect("it was cut to 32 bits")
+}
+
 /// Binds both sockets, to the same port if any port will do.
-async fn listen(server: &mut Server<Handler>, address: SocketAddr) -> std::io::Result<SocketAddr> {
+async fn listen(
+    sockets: &mut JoinSet<std::io::Result<()>>,
+    address: SocketAddr,
+    answerer: &Arc<Answerer>,
+) -> std::io::Result<SocketAddr> {
     let udp = UdpSocket::bind(address).await?;
     let bound = udp.local_addr()?;
     let tcp = TcpListener::bind(bound).await?;
-    server.register_socket(udp);
-    server.register_listener(tcp, TCP_PATIENCE, TCP_RESPONSES_MAX);
+    sockets.spawn(udp::serve(udp, answerer.clone()));
+    sockets.spawn(tcp::serve(tcp, answerer.clone()));
     Ok(bound)
 }

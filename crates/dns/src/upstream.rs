@@ -1,16 +1,21 @@
 //! Names outside the cluster, asked of other servers.
 
-use hickory_server::net::{DnsError, NetError, runtime::TokioRuntimeProvider};
-use hickory_server::proto::op::ResponseCode;
-use hickory_server::proto::rr::{Name, Record, RecordType};
-use hickory_server::resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_server::resolver::{TokioResolver, system_conf::parse_resolv_conf};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::{DnsError, NetError, runtime::TokioRuntimeProvider};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
+use hickory_resolver::{TokioResolver, system_conf::parse_resolv_conf};
+use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+/// Where name servers listen.
+const DNS_PORT: u16 = 53;
 
 /// How long one server may take, and how often it is tried: a client waits 5 s.
 const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -34,6 +39,49 @@ pub enum Upstream {
     Servers(Vec<SocketAddr>),
     /// Nobody: such names are refused.
     Nobody,
+}
+
+/// A text says nobody who can be asked.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is neither a file's whole path, nor an address such as 192.0.2.1 or [2001:db8::1]:53, nor none")]
+pub struct ParseError {
+    text: String,
+}
+
+impl FromStr for Upstream {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if text == "none" {
+            return Ok(Self::Nobody);
+        }
+        if text.starts_with('/') {
+            return Ok(Self::File(text.into()));
+        }
+        let server = |text: &str| {
+            let address = text.parse().map(|ip| SocketAddr::new(ip, DNS_PORT));
+            let text = text.to_owned();
+            address.or_else(|_| text.parse()).map_err(|_| ParseError { text })
+        };
+        text.split(',')
+            .map(str::trim)
+            .map(server)
+            .collect::<Result<_, _>>()
+            .map(Self::Servers)
+    }
+}
+
+impl Display for Upstream {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Servers(servers) => {
+                let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+                f.write_str(&servers.join(","))
+            }
+            Self::Nobody => f.write_str("none"),
+        }
+    }
 }
 
 impl Default for Upstream {
@@ -211,6 +259,22 @@ fn resolver(servers: Vec<NameServerConfig>) -> Option<Arc<TokioResolver>> {
         Err(error) => {
             tracing::warn!(%error, "no resolver for names outside the cluster");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in ["none", "/run/resolv.conf", "192.0.2.1:53,[2001:db8::1]:5353"] {
+            assert_eq!(text.parse::<Upstream>().unwrap().to_string(), text);
+        }
+        assert_eq!("192.0.2.1".parse::<Upstream>().unwrap().to_string(), "192.0.2.1:53");
+        for text in ["", "resolv.conf", "192.0.2.1;192.0.2.2", "192.0.2.1:dns"] {
+            assert!(text.parse::<Upstream>().is_err(), "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::records::{self, Data, Record};
 use service_watch::Key;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -17,13 +18,13 @@ struct Node {
 
 /// Where a name was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Found<'a> {
     /// It is not ours to say.
     Outside,
     /// It is ours and does not exist.
     Missing,
     /// It exists; perhaps only because of names below it.
-    Here(Vec<Data>),
+    Here(Cow<'a, [Data]>),
 }
 
 /// The records of a cluster.
@@ -32,15 +33,23 @@ pub(crate) struct Zone {
     domain: String,
     nodes: HashMap<String, Node>,
     by_service: HashMap<Key, Vec<Record>>,
+    /// Names that are asked about with every denial.
+    server: String,
+    contact: String,
+    serial: u32,
 }
 
 impl Zone {
     /// A zone with the records that are always there; `servers` are the addresses of the DNS server itself.
-    pub(crate) fn new(domain: &str, servers: &[IpAddr]) -> Self {
+    /// Each change raises the serial number by one.
+    pub(crate) fn new(domain: &str, servers: &[IpAddr], serial: u32) -> Self {
         let mut zone = Self {
             domain: domain.to_owned(),
             nodes: HashMap::new(),
             by_service: HashMap::new(),
+            server: records::server_name(domain),
+            contact: format!("hostmaster.{domain}"),
+            serial,
         };
         for record in records::of_domain(domain, servers) {
             zone.add(&record);
@@ -55,6 +64,21 @@ impl Zone {
         &self.domain
     }
 
+    /// The name of the server itself.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Who is responsible, as the SOA record writes a mail address.
+    pub(crate) fn contact(&self) -> &str {
+        &self.contact
+    }
+
+    /// The number of this state of the records.
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
+    }
+
     /// Puts the records of a Service in the place of those it had.
     pub(crate) fn replace(&mut self, key: &Key, records: Vec<Record>) {
         let old = self.by_service.remove(key).unwrap_or_default();
@@ -64,6 +88,7 @@ impl Zone {
             }
             return;
         }
+        self.serial = self.serial.wrapping_add(1);
         for record in &old {
             self.remove(record);
         }
@@ -76,22 +101,22 @@ impl Zone {
     }
 
     /// Looks a name up; it is in lower case and has no dot at the end.
-    pub(crate) fn find(&self, name: &str) -> Found {
+    pub(crate) fn find(&self, name: &str) -> Found<'_> {
         if let Some(node) = self.nodes.get(name)
             && (!node.data.is_empty() || self.is_inside(name))
         {
-            return Found::Here(node.data.clone());
+            return Found::Here(Cow::Borrowed(&node.data));
         }
         // Addresses are anybody's: what we do not know of them, others may.
         if !self.is_inside(name) {
             return Found::Outside;
         }
         if name == self.domain {
-            return Found::Here(Vec::new());
+            return Found::Here(Cow::Borrowed(&[]));
         }
         match records::pod_address(&self.domain, name) {
-            Some(address) => Found::Here(vec![Data::Address(address)]),
-            None if self.is_pod_namespace(name) => Found::Here(Vec::new()),
+            Some(address) => Found::Here(Cow::Owned(vec![Data::Address(address)])),
+            None if self.is_pod_namespace(name) => Found::Here(Cow::Borrowed(&[])),
             None => Found::Missing,
         }
     }

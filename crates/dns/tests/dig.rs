@@ -144,6 +144,7 @@ async fn start(api: &Api, domain: &str, upstream: Upstream) -> Running {
         listen,
         cluster_domain: domain.into(),
         upstream,
+        metrics: dns::Metrics::default(),
         ready: Some(ready),
     };
     let shutdown = CancellationToken::new();

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Run the controllers alone, as a client of any Kubernetes API server
     Controllers(ControllersArgs),
+    /// Serve the cluster's DNS names alone, as a client of any Kubernetes API server
+    Dns(DnsArgs),
     /// Explain why a StatefulSet, pod or claim is not as desired, down to the root (reads any cluster)
     Why(WhyArgs),
     /// Tell what a change to a StatefulSet would do, step by step, before it is made (reads any cluster)
@@ -87,6 +89,10 @@ pub(crate) struct ConfigArgs {
     /// Domain of the names of Services and pods [default: cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) cluster_domain: Option<String>,
+    /// Who is asked for names outside the cluster: a file in the format of resolv.conf, addresses as in
+    /// 192.0.2.1,192.0.2.2:5353, or none [default: /etc/resolv.conf]
+    #[arg(long, value_name = "FILE|ADDRESSES|none")]
+    pub(crate) dns_upstream: Option<String>,
     /// This node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
@@ -170,6 +176,35 @@ pub(crate) struct ControllersArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) root_ca_file: Option<PathBuf>,
     /// What to log: error, warn, info, debug, or per part as in `info,controllers=debug` [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+/// `steadfast dns`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DnsArgs {
+    /// Kubeconfig of the cluster [default: that of the environment, or of the pod's ServiceAccount]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Where DNS is served, over UDP and TCP (repeatable); an address that this machine lacks is given to it
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:53"
+    )]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Domain of the names of Services and pods
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
+    /// Who is asked for other names: a file in the format of resolv.conf, addresses as in 192.0.2.1,192.0.2.2:5353,
+    /// or none
+    #[arg(long, value_name = "FILE|ADDRESSES|none", default_value = "/etc/resolv.conf")]
+    pub(crate) dns_upstream: dns::Upstream,
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9153")]
+    pub(crate) metrics_listen: SocketAddr,
+    /// What to log: error, warn, info, debug, or per part as in `info,dns=debug` [default: info]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 }

@@ -6,6 +6,7 @@ use crate::etcd::{self, Etcd, EtcdArgs};
 use crate::feature_gates::FeatureGates;
 use anyhow::{Context, bail};
 use apiserver::AuditLog;
+use dns::Upstream;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ struct File {
     container_runtime_endpoint: Option<String>,
     oci_runtime: Option<PathBuf>,
     cluster_domain: Option<String>,
+    dns_upstream: Option<String>,
     node_name: Option<String>,
     node_ip: Option<IpAddr>,
     pod_cidr: Option<String>,
@@ -64,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
     /// Domain of cluster names.
     pub(crate) cluster_domain: String,
+    /// Who is asked for names outside of it.
+    pub(crate) dns_upstream: Upstream,
     /// This node's name.
     pub(crate) node_name: String,
     /// This node's address; `None` for the one that the default route goes out from, whichever that is at the start.
@@ -170,12 +174,10 @@ impl Config {
         {
             errors.push(format!("pod-cidr {pods} and service-cidr {services} overlap"));
         }
-        let cluster_domain = args
-            .cluster_domain
-            .clone()
-            .or(file.cluster_domain)
-            .unwrap_or_else(|| "cluster.local".to_owned());
+        let cluster_domain = args.cluster_domain.clone().or(file.cluster_domain);
+        let cluster_domain = cluster_domain.unwrap_or_else(|| "cluster.local".to_owned());
         check_name("cluster-domain", &cluster_domain, &mut errors);
+        let dns_upstream = resolve_upstream(args.dns_upstream.clone().or(file.dns_upstream), &mut errors);
         let node_name = match args.node_name.clone().or(file.node_name) {
             Some(name) => name,
             None => host_name()?,
@@ -209,6 +211,7 @@ impl Config {
             no_node: args.no_node || file.no_node.unwrap_or(false),
             runtime,
             cluster_domain,
+            dns_upstream,
             node_name,
             node_ip: args.node_ip.or(file.node_ip),
             pod_cidr,
@@ -327,11 +330,17 @@ impl Config {
             ),
         ];
         rows.into_iter()
+            .chain([upstream_row(&self.dns_upstream)])
             .chain(audit_log::rows(self.audit.as_ref()))
             .chain(etcd::rows(self.etcd.as_ref()))
             .map(yaml_entry)
             .collect()
     }
+}
+
+fn upstream_row(upstream: &Upstream) -> (&'static str, &'static str, Option<String>) {
+    let meaning = "Who is asked for names outside the cluster: a file like /etc/resolv.conf, addresses, or none.";
+    (meaning, "dns-upstream", Some(quoted(upstream)))
 }
 
 /// An entry of the file, with what it means; one that is unset is a comment, so that the file stays a complete list.
@@ -352,6 +361,14 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read configuration file {}", path.display()))?;
     serde_saphyr::from_str(&text).with_context(|| format!("configuration file {} is not valid", path.display()))
+}
+
+fn resolve_upstream(text: Option<String>, errors: &mut Vec<String>) -> Upstream {
+    let parsed = text.map_or_else(|| Ok(Upstream::default()), |text| text.parse());
+    parsed.unwrap_or_else(|error| {
+        errors.push(format!("dns-upstream: {error}"));
+        Upstream::default()
+    })
 }
 
 fn resolve_data_dir(dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
@@ -379,7 +396,7 @@ fn resolve_runtime(endpoint: Option<String>, oci: Option<PathBuf>, errors: &mut 
 }
 
 /// Complains unless `name` is a DNS subdomain in lower case (RFC 1123), as node names and domains must be.
-fn check_name(option: &str, name: &str, errors: &mut Vec<String>) {
+pub(crate) fn check_name(option: &str, name: &str, errors: &mut Vec<String>) {
     let label_ok = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

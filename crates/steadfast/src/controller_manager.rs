@@ -4,28 +4,22 @@ use crate::args::ControllersArgs;
 use crate::cluster::Cluster;
 use crate::config::host_name;
 use crate::feature_gates::FeatureGates;
+use crate::health;
 use crate::services::DEFAULT_LOG;
 use crate::up::Signals;
 use anyhow::{Context, bail};
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
-use controllers::{Config, Metrics};
+use controllers::Config;
 use leader_election::{Candidate, identity};
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// The type of Prometheus' text format.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Runs until told to stop.
 ///
 /// # Errors
 /// When the options make no sense, the cluster's address is not known, or a controller breaks.
 pub(crate) async fn run(args: ControllersArgs) -> anyhow::Result<ExitCode> {
-    start_log(args.log.as_deref().unwrap_or(DEFAULT_LOG))?;
+    health::start_log(args.log.as_deref().unwrap_or(DEFAULT_LOG))?;
     let config = config(&args)?;
     let client = Cluster::open(args.kubeconfig.as_deref(), None).await?.client;
     let listener = TcpListener::bind(args.listen).await;
@@ -34,7 +28,7 @@ pub(crate) async fn run(args: ControllersArgs) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let (metrics, stop) = (config.metrics.clone(), shutdown.clone());
     let served = tokio::spawn(async move {
-        axum::serve(listener, router(metrics))
+        axum::serve(listener, health::router(|| true, move || metrics.text()))
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
     });
@@ -60,17 +54,6 @@ pub(crate) async fn run(args: ControllersArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .with_context(|| format!("--log {filter:?} is no filter such as info or info,controllers=debug"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    Ok(())
-}
-
 fn config(args: &ControllersArgs) -> anyhow::Result<Config> {
     let root_ca = args.root_ca_file.as_ref().map(|path| {
         let read = std::fs::read_to_string(path);
@@ -92,28 +75,11 @@ fn config(args: &ControllersArgs) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn router(metrics: Metrics) -> Router {
-    let text = move || {
-        let metrics = metrics.clone();
-        async move { ([(CONTENT_TYPE, METRICS_TYPE)], metrics.text()) }
-    };
-    let ok = || async { "ok" };
-    Router::new()
-        .route("/healthz", get(ok))
-        .route("/livez", get(ok))
-        .route("/readyz", get(ok))
-        .route("/metrics", get(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::args::{Args, Command};
-    use axum::body::Body;
-    use axum::http::Request;
     use clap::Parser;
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
 
     fn parse(options: &[&str]) -> ControllersArgs {
         let words = ["steadfast", "controllers"].iter().chain(options);
@@ -135,15 +101,5 @@ mod tests {
         assert!(parse(&["--leader-elect"]).leader_elect);
         let error = self::config(&parse(&["--controllers=statefulset,nobody"])).unwrap_err();
         assert_eq!(error.to_string(), "no controller is called nobody");
-    }
-
-    #[tokio::test]
-    async fn health_and_metrics_are_served() {
-        for (path, expected) in [("/healthz", "ok"), ("/metrics", "# HELP workqueue_depth")] {
-            let request = Request::get(path).body(Body::empty()).unwrap();
-            let answer = router(Metrics::default()).oneshot(request).await.unwrap();
-            let text = answer.into_body().collect().await.unwrap().to_bytes();
-            assert!(text.starts_with(expected.as_bytes()), "{path}");
-        }
     }
 }

@@ -9,10 +9,12 @@ mod cluster;
 mod config;
 mod controller_manager;
 mod daemon;
+mod dns_server;
 mod down;
 mod election;
 mod etcd;
 mod feature_gates;
+mod health;
 mod image;
 mod inside;
 mod kubeconfig;
@@ -69,6 +71,7 @@ async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Snapshot(command) => tokio::task::spawn_blocking(move || snapshot::run(&command)).await?,
         Command::Check(command) => tokio::task::spawn_blocking(move || snapshot::check(&command)).await?,
         Command::Controllers(controllers) => controller_manager::run(controllers).await,
+        Command::Dns(dns) => dns_server::run(dns).await,
         Command::Why(why) => why::run(why).await,
         Command::Plan(plan) => plan::run(plan).await,
         Command::Walk(walk) => walk::run(walk).await,

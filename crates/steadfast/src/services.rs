@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What is logged unless asked otherwise.
 pub(crate) const DEFAULT_LOG: &str =
-    "info,hyper=warn,h2=warn,tower=warn,kube=warn,hickory_server=warn,hickory_net=warn";
+    "info,hyper=warn,h2=warn,tower=warn,kube=warn,hickory_resolver=warn,hickory_net=warn";
 
 /// As many as a kubelet takes by default.
 const MAX_PODS: u32 = 110;
@@ -85,7 +85,8 @@ impl Services {
             let dns = dns::Config {
                 listen: vec![SocketAddr::new(config.cluster_dns(), 53)],
                 cluster_domain: config.cluster_domain.clone(),
-                upstream: dns::Upstream::default(),
+                upstream: config.dns_upstream.clone(),
+                metrics: dns::Metrics::default(),
                 ready: None,
             };
             tasks.spawn(named("dns", dns::run(component("system:dns"), dns, shutdown.clone())));
