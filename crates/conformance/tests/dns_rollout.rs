@@ -97,27 +97,33 @@ async fn run(client: Client, server: &DnsServer) -> anyhow::Result<()> {
         "only {named} of {} answers name anything",
         report.answers.len()
     );
+    let mut oldest = Duration::ZERO;
     for answer in &report.answers {
-        strangers(answer, &history, MEMORY + pause)?;
+        oldest = oldest.max(strangers(answer, &history, MEMORY + pause)?);
         missing(answer, &history, SETTLED + pause)?;
     }
+    println!("an address was named for {oldest:?} at most after its pod was gone");
     Ok(())
 }
 
-/// Every address was the pod's (of the Service: some pod's) within the last moments.
-fn strangers(answer: &Answer, history: &History, memory: Duration) -> anyhow::Result<()> {
+/// Every address was the pod's (of the Service: some pod's) within the last moments. How long ago, at most.
+fn strangers(answer: &Answer, history: &History, memory: Duration) -> anyhow::Result<Duration> {
+    let mut oldest = Duration::ZERO;
     for address in &answer.addresses {
-        let mut spans = history
-            .iter()
+        let spans = history.iter().filter(|span| span.address == *address);
+        let own = spans
+            .clone()
             .filter(|span| answer.pod.is_none_or(|pod| span.pod == pod));
-        let is_own = spans.any(|span| {
-            let is_over = span.until.is_some_and(|until| until + memory < answer.asked);
-            span.address == *address && span.from <= answer.answered && !is_over
+        let told = own.filter(|span| span.from <= answer.answered);
+        let ages = told.map(|span| {
+            span.until
+                .map_or(Duration::ZERO, |until| answer.asked.saturating_duration_since(until))
         });
-        let spans: Vec<_> = history.iter().filter(|span| span.address == *address).collect();
-        ensure!(is_own, "{answer:?} names a stranger; the address was {spans:#?}");
+        let age = ages.min().filter(|age| *age <= memory);
+        let spans: Vec<_> = spans.collect();
+        oldest = oldest.max(age.with_context(|| format!("{answer:?} names a stranger; the address was {spans:#?}"))?);
     }
-    Ok(())
+    Ok(oldest)
 }
 
 /// Every pod that was Ready all the time is named.
