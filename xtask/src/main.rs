@@ -21,7 +21,7 @@ const USAGE: &str = "cargo xtask COMMAND
   demo [--once] [--runtime containerd]   build, start and walk through a StatefulSet, live
   test [FILTER]                          install what the tests need and run all of them
   check                                  formatting, lints, the crates' arrows
-  image web|redis OUT.tar                build a test image from Debian packages
+  image NAME OUT.tar                     build a test image from Debian packages
   rules                                  bring the line numbers of docs/statefulset.md up to date
   sim [--seeds N] [--from S] …           simulate the control plane; see `cargo run -p sim -- --help`
   gen-proto                              regenerate crates/{cri,store-etcd} (needs --features gen-proto)

@@ -21,7 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Images that the tests run.
-const IMAGES: &[&str] = &["web", "pause", "redis"];
+const IMAGES: &[&str] = &["web", "pause", "redis", "postgresql", "zookeeper", "etcd"];
 
 /// Runs everything; with a filter only the tests of that name, without the checks.
 ///

@@ -9,4 +9,5 @@ pub mod dig;
 pub mod dns_server;
 pub mod etcd;
 pub mod kubectl;
+pub mod load;
 pub mod process;

@@ -3,6 +3,8 @@
 use anyhow::{Context, ensure};
 use conformance::cluster::{Cluster, Runtime, image};
 use conformance::kubectl::Kubectl;
+use conformance::load::{Load, none_is_lost, ordeal};
+use std::collections::BTreeSet;
 
 const MANIFEST: &str = r#"
 apiVersion: v1
@@ -41,6 +43,15 @@ spec:
 "#;
 
 const KEYS: usize = 20;
+const IMAGE: &str = "steadfast.local/redis:7";
+
+/// Each write goes to the next of the three servers; `OK` says that it is in the append-only file, on disk.
+const SCRIPT: &str = "
+for ((i = 1; ; i++)); do
+  [ ! -e /tmp/stop ] || break
+  [ \"$(timeout 2 redis-cli -h redis-$((i % 3)).redis set load-$i $i)\" != OK ] || echo ack $i
+  sleep 0.02
+done";
 
 #[test]
 fn redis_keeps_its_keys_through_deletion_kill_and_recreation() {
@@ -74,7 +85,20 @@ fn run() -> anyhow::Result<()> {
     for word in ["first", "second", "third"] {
         read(&kubectl, word).context("after the StatefulSet was made again")?;
     }
-    Ok(())
+
+    let load = Load::start(&kubectl, IMAGE, SCRIPT)?;
+    ordeal(&mut cluster, "redis", 3, &load)?;
+    let acknowledged = load.stop()?;
+    let mut found = BTreeSet::new();
+    for pod in 0..3 {
+        let keys = kubectl.shell(&format!("redis-{pod}"), "redis-cli --raw keys 'load-*'")?;
+        found.extend(
+            keys.lines()
+                .filter_map(|key| key.strip_prefix("load-"))
+                .map(str::to_owned),
+        );
+    }
+    none_is_lost(&acknowledged, &found)
 }
 
 /// Each pod resolves the others by their short names, with glibc's resolver and the pod's search list.
