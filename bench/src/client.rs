@@ -73,6 +73,12 @@ impl Client {
         bail!("{method} {path}: {status}: {}", String::from_utf8_lossy(&text));
     }
 
+    /// Reads an object.
+    pub(crate) async fn read(&mut self, path: &str) -> anyhow::Result<Bytes> {
+        let answer = self.open(Method::GET, path, "application/json", "").await?;
+        Ok(answer.into_body().collect().await?.to_bytes())
+    }
+
     /// Sends a request and reads the answer; its size.
     pub(crate) async fn call(&mut self, method: Method, path: &str, body: impl Into<Bytes>) -> anyhow::Result<usize> {
         let content_type = match method {

@@ -63,7 +63,7 @@ impl Report {
         }
         let (rate, p50, p99) = (done as f64 / took, at(0.5), at(0.99));
         if self.json {
-            let line = json!({"what": what, "per_second": rate, "p50_ms": p50, "p99_ms": p99, "cpu_s": used});
+            let line = json!({"what": what, "done": done, "seconds": took, "per_second": rate, "p50_ms": p50, "p99_ms": p99, "cpu_s": used});
             println!("{line}");
             return;
         }

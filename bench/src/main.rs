@@ -1,4 +1,5 @@
-//! Measures any Kubernetes API server, given a kubeconfig: single objects, lists, watches, memory.
+//! Measures any Kubernetes API server, given a kubeconfig: single objects, lists, watches, memory; with `sets`, the
+//! controllers of StatefulSets that work there.
 //!
 //! The client is as thin as can be (prepared bytes over one HTTP/2 connection per client, answers not parsed), since it
 //! shares the machine with what it measures. One line per figure on standard output, as JSON with `--json`.
@@ -6,9 +7,12 @@
 mod client;
 mod figures;
 mod load;
+mod model;
+mod sets;
 mod target;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, Subcommand};
 use figures::Report;
 use load::Load;
 use target::Target;
@@ -17,8 +21,8 @@ use target::Target;
 #[derive(Debug, Parser)]
 struct Args {
     /// Kubeconfig with a client certificate or token
-    #[arg(long, env = "KUBECONFIG")]
-    kubeconfig: std::path::PathBuf,
+    #[arg(long, env = "KUBECONFIG", global = true)]
+    kubeconfig: Option<std::path::PathBuf>,
     /// Objects per measurement with many clients; a tenth of it with one
     #[arg(long, default_value_t = 10_000)]
     objects: usize,
@@ -38,18 +42,31 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     memory: usize,
     /// Processes whose processor time and memory are read, as name=pid
-    #[arg(long = "proc", value_parser = figures::parse_process)]
+    #[arg(long = "proc", value_parser = figures::parse_process, global = true)]
     processes: Vec<(String, u32)>,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+    /// What else is measured than the API server alone.
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Measures the controllers of StatefulSets, with a model node that takes no time
+    Sets(sets::Options),
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let target = Target::read(&args.kubeconfig)?;
+    let kubeconfig = args.kubeconfig.as_ref().context("no --kubeconfig is given")?;
+    let target = Target::read(kubeconfig)?;
     let mut report = Report::new(args.processes.clone(), args.json);
+    if let Some(What::Sets(options)) = &args.what {
+        return sets::measure(&target, options, &report).await;
+    }
     let load = Load::begin(target).await?;
     let outcome = measure(&load, &args, &mut report).await;
     load.end().await?;
