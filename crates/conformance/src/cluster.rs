@@ -1,5 +1,6 @@
 //! A Steadfast of the test's own: started, killed, restarted and removed through its command line.
 
+use crate::apart::Controllers;
 use crate::containerd::Containerd;
 use crate::kubectl::Kubectl;
 use crate::process::Process;
@@ -29,6 +30,8 @@ pub enum Runtime {
 #[derive(Debug)]
 pub struct Cluster {
     daemon: Option<Process>,
+    controllers: Option<Controllers>,
+    has_own_controllers: bool,
     containerd: Option<Containerd>,
     dir: TempDir,
     port: u16,
@@ -86,11 +89,32 @@ impl Cluster {
     /// # Errors
     /// When it does not become ready.
     pub fn start(runtime: Runtime) -> anyhow::Result<Self> {
+        Self::begin(runtime, true)
+    }
+
+    /// The same with the controllers in a process of their own, which has only the rights shipped for it.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_with_controllers_apart(runtime: Runtime) -> anyhow::Result<Self> {
+        let mut this = Self::begin(runtime, false)?;
+        let (server, authority) = (
+            format!("https://127.0.0.1:{}", this.port),
+            this.data_dir().join("pki/ca.crt"),
+        );
+        let controllers = Controllers::start(this.dir.path(), &this.kubectl(), &server, &authority)?;
+        this.controllers = Some(controllers);
+        Ok(this)
+    }
+
+    fn begin(runtime: Runtime, has_own_controllers: bool) -> anyhow::Result<Self> {
         let lock = lock_machine()?;
         // A short path: unix socket paths are limited to 107 bytes.
         let dir = tempfile::Builder::new().prefix("sf-").tempdir_in("/var/tmp")?;
         let mut this = Self {
             daemon: None,
+            controllers: None,
+            has_own_controllers,
             containerd: None,
             port: free_port()?,
             runtime,
@@ -127,6 +151,11 @@ impl Cluster {
         self.data_dir().join("admin.kubeconfig")
     }
 
+    /// The controllers, if they are in a process of their own.
+    pub fn controllers(&mut self) -> Option<&mut Controllers> {
+        self.controllers.as_mut()
+    }
+
     /// The API server's port on loopback.
     pub fn port(&self) -> u16 {
         self.port
@@ -145,6 +174,10 @@ impl Cluster {
                 command.arg("--no-node");
             }
             (None, _) => {}
+        }
+        if !self.has_own_controllers {
+            // None of them, that is.
+            command.arg("--controllers=");
         }
         command.stdin(Stdio::null());
         command
@@ -253,6 +286,9 @@ impl Drop for Cluster {
         // Always: a test that returns an error has dropped its cluster before it panics, and of one that passes nobody
         // sees the output.
         eprintln!("the daemon's log ends:\n{}", tail(&self.log()));
+        if let Some(controllers) = self.controllers.take() {
+            eprintln!("the controllers' log:\n{}", controllers.log());
+        }
         drop(self.daemon.take());
         if self.runtime == Runtime::None {
             return;

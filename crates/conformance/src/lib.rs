@@ -2,6 +2,7 @@
 //!
 //! Everything here goes through the binary's command line, a kubeconfig and sockets; nothing of ours is linked.
 
+pub mod apart;
 pub mod cluster;
 pub mod containerd;
 pub mod control_plane;

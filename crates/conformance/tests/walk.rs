@@ -66,15 +66,26 @@ fn the_walk_with_containerd() {
     walk(Runtime::Containerd).unwrap();
 }
 
+#[test]
+fn the_walk_with_the_controllers_in_a_process_of_their_own() {
+    let mut cluster = Cluster::start_with_controllers_apart(Runtime::Embedded).unwrap();
+    walk_through(&mut cluster, Runtime::Embedded).unwrap();
+    let controllers = cluster.controllers().unwrap();
+    controllers.were_refused_nothing().unwrap();
+}
+
 fn walk(runtime: Runtime) -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(runtime)?;
+    walk_through(&mut Cluster::start(runtime)?, runtime)
+}
+
+fn walk_through(cluster: &mut Cluster, runtime: Runtime) -> anyhow::Result<()> {
     let kubectl = cluster.kubectl();
     created_in_order(&kubectl).context("1: creation in order")?;
-    names_resolve(&cluster, &["web-0", "web-1"]).context("2: names")?;
-    data_survives_deletion(&cluster, &kubectl).context("3: deletion of both pods")?;
+    names_resolve(cluster, &["web-0", "web-1"]).context("2: names")?;
+    data_survives_deletion(cluster, &kubectl).context("3: deletion of both pods")?;
     scaled_in_order(&kubectl).context("4: scaling")?;
     rolled_from_the_top(&kubectl).context("5: rolling update")?;
-    killed_at_bad_moments(&mut cluster, &kubectl, runtime).context("6: kill -9")?;
+    killed_at_bad_moments(cluster, &kubectl, runtime).context("6: kill -9")?;
     recreated_with_its_data(&kubectl).context("7: the set deleted and applied again")
 }
 
