@@ -108,8 +108,8 @@ pub(crate) struct ConfigArgs {
     /// Where objects are kept, if not in the data directory.
     #[command(flatten)]
     pub(crate) etcd: EtcdArgs,
-    /// Which controllers run, e.g. `*,-deployment`: * is all, NAME one, -NAME not that one; the later entry wins
-    /// [default: *]
+    /// Which controllers run, e.g. `*,-deployment`: * is all, NAME one, -NAME not that one; the later entry wins, and an
+    /// empty list is none [default: *]
     #[arg(long, value_name = "NAMES", allow_hyphen_values = true)]
     pub(crate) controllers: Option<String>,
     /// Feature gates by upstream's names, e.g. StatefulSetRecreateStrategy=true (comma-separated)
