@@ -16,6 +16,9 @@ use serde_json::Value;
 use crate::statefulset::{self, Gates, Observed, claim_names, parse_name, service_problem, trouble};
 use crate::{Reason, is_terminating};
 
+/// Where the scheduler says which node a claim's volume is wanted on.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
 /// What is known of a namespace, and of the cluster around it.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -108,14 +111,7 @@ pub fn of_claim(facts: &Facts, name: &str, now: Timestamp) -> Option<Vec<Finding
         }
         return Some(findings);
     }
-    let (_, ordinal) = parse_name(name)?;
-    let is_of = |(set, _): &&(StatefulSet, Value)| {
-        claim_names(set, ordinal.unwrap_or(-1))
-            .iter()
-            .any(|(_, claim)| claim == name)
-    };
-    let (set, _) = facts.sets.iter().find(is_of)?;
-    let pod = statefulset::pod_name(name_of(&set.metadata), ordinal?);
+    let pod = facts.pod_of_claim(name)?;
     let mut findings = of_pod(facts, &pod, now)?;
     let message = format!("{name} is made together with {pod}");
     if findings.is_empty() {
@@ -259,6 +255,8 @@ impl Facts {
         }
         if node.is_none() {
             let unbound = claims_of(pod).find_map(|claim| match self.claim(claim) {
+                // It waits for the pod, not the other way round.
+                Some(claim) if self.waits_for_consumer(claim) => None,
                 None => Some(vec![link(
                     "pvc",
                     claim,
@@ -370,19 +368,68 @@ impl Facts {
             ));
         } else if let Some(said) = self.last_warning("PersistentVolumeClaim", name) {
             links.push(said);
-        } else if known.is_some_and(|known| known.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")) {
+        } else if self.waits_for_consumer(claim) {
             links.push(link(
                 "pvc",
                 name,
                 "WaitForFirstConsumer",
                 format!("{name} gets a volume when its pod has a node"),
             ));
-            let users = self.pods.iter().filter(|pod| claims_of(pod).any(|used| used == name));
-            for pod in users {
-                links.extend(self.pod_links(pod, now, seen));
-            }
+            links.extend(self.behind_consumers(name, now, seen));
+        } else if known.is_some() {
+            let node = selected_node(claim).map(|node| format!(" on {node}"));
+            let message = format!(
+                "{name} waits for the provisioner of {class} to make its volume{}",
+                node.unwrap_or_default()
+            );
+            links.push(link("pvc", name, "Provisioning", message));
         }
         links
+    }
+
+    /// Whether a claim gets its volume only after its pod has been placed, and it has not been.
+    fn waits_for_consumer(&self, claim: &PersistentVolumeClaim) -> bool {
+        let spec = claim.spec.as_ref();
+        let class = spec.and_then(|spec| spec.storage_class_name.as_deref());
+        let mut named = self
+            .classes
+            .iter()
+            .filter(|known| class == Some(name_of(&known.metadata)));
+        let is_late = |class: &StorageClass| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
+        let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+        phase.unwrap_or("Pending") == "Pending"
+            && !is_terminating(&claim.metadata)
+            && selected_node(claim).is_none()
+            && self
+                .last_warning("PersistentVolumeClaim", name_of(&claim.metadata))
+                .is_none()
+            && named.any(is_late)
+    }
+
+    /// What keeps the pods that use a claim from having a node, or from being there.
+    fn behind_consumers(&self, claim: &str, now: Timestamp, seen: &mut BTreeSet<String>) -> Vec<Link> {
+        let mut users = self
+            .pods
+            .iter()
+            .filter(|pod| claims_of(pod).any(|used| used == claim))
+            .peekable();
+        if users.peek().is_some() {
+            let chains = users.map(|pod| self.pod_links(pod, now, seen));
+            return chains.into_iter().find(|links| !links.is_empty()).unwrap_or_default();
+        }
+        let Some(pod) = self.pod_of_claim(claim) else {
+            return vec![link("pvc", claim, "NoConsumer", format!("no pod uses {claim}"))];
+        };
+        let first = of_pod(self, &pod, now).unwrap_or_default().into_iter().next();
+        first.map(|finding| finding.chain).unwrap_or_default()
+    }
+
+    /// The pod that a claim is made for, whether it is there or not.
+    fn pod_of_claim(&self, claim: &str) -> Option<String> {
+        let ordinal = parse_name(claim)?.1?;
+        let makes = |set: &StatefulSet| claim_names(set, ordinal).iter().any(|(_, name)| name == claim);
+        let (set, _) = self.sets.iter().find(|(set, _)| makes(set))?;
+        Some(statefulset::pod_name(name_of(&set.metadata), ordinal))
     }
 
     /// The last warning about an object.
@@ -409,6 +456,12 @@ fn time_of(event: &Event) -> Option<Timestamp> {
         .and_then(|series| Some(series.last_observed_time.as_ref()?.0));
     let last = event.last_timestamp.as_ref().map(|time| time.0);
     series.or(last).or(event.event_time.as_ref().map(|time| time.0))
+}
+
+/// The node that a claim's volume is to be made for.
+fn selected_node(claim: &PersistentVolumeClaim) -> Option<&str> {
+    let annotations = claim.metadata.annotations.as_ref()?;
+    Some(annotations.get(SELECTED_NODE)?.as_str())
 }
 
 fn is_ready(pod: &Pod) -> bool {

@@ -121,6 +121,78 @@ fn pod_without_node_leads_to_its_claim_and_that_to_its_class() {
     );
 }
 
+/// `www-web-ORDINAL`, pending, of a class that waits for its first consumer.
+fn late_claim(facts: &mut Facts, ordinal: u8) {
+    let claim = json!({
+        "metadata": { "name": format!("www-web-{ordinal}") },
+        "spec": { "storageClassName": "standard" },
+        "status": { "phase": "Pending" },
+    });
+    facts.claims.push(serde_json::from_value(claim).unwrap());
+    let class = json!({
+        "metadata": { "name": "standard" }, "provisioner": "p", "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    facts.classes = vec![serde_json::from_value(class).unwrap()];
+}
+
+/// A pod that no node takes.
+fn unplaced(ordinal: u8) -> Value {
+    let scheduled = json!({ "type": "PodScheduled", "status": "False", "message": "Insufficient cpu" });
+    let mut pod = pod(ordinal, json!({ "phase": "Pending", "conditions": [scheduled] }));
+    pod["spec"]["nodeName"] = Value::Null;
+    pod
+}
+
+#[test]
+fn claim_that_waits_for_its_pod_leads_to_what_keeps_that_from_a_node() {
+    let mut facts = facts(&[unplaced(0)]);
+    late_claim(&mut facts, 0);
+    let of_claim = why::of_claim(&facts, "www-web-0", now()).unwrap();
+    let expected = [
+        "pvc/www-web-0 ClaimPending",
+        "pvc/www-web-0 WaitForFirstConsumer",
+        "pod/web-0 Unschedulable",
+    ];
+    assert_eq!(shown(&of_claim), [expected]);
+    assert!(of_claim[0].chain[2].message.contains("Insufficient cpu"));
+    // The pod does not wait for the claim in turn.
+    let of_pod = why::of_pod(&facts, "web-0", now()).unwrap();
+    assert_eq!(shown(&of_pod), [["pod/web-0 Unschedulable"]]);
+}
+
+#[test]
+fn claim_that_waits_for_a_pod_that_is_not_there_leads_to_what_that_waits_for() {
+    let mut facts = facts(&[pod(0, ready()), pod(1, json!({ "phase": "Running" }))]);
+    late_claim(&mut facts, 2);
+    let chains = shown(&why::of_claim(&facts, "www-web-2", now()).unwrap());
+    assert_eq!(
+        chains[0][1..],
+        [
+            "pvc/www-web-2 WaitForFirstConsumer",
+            "pod/web-2 WaitsForPredecessor",
+            "pod/web-1 NotReady"
+        ]
+    );
+    facts.claims[0].metadata.name = Some("alone".to_owned());
+    let chains = shown(&why::of_claim(&facts, "alone", now()).unwrap());
+    assert_eq!(chains[0].last().unwrap(), "pvc/alone NoConsumer");
+}
+
+#[test]
+fn claim_whose_pod_has_a_node_leads_to_the_provisioner() {
+    let mut facts = facts(&[unplaced(0)]);
+    late_claim(&mut facts, 0);
+    let selected = [("volume.kubernetes.io/selected-node".to_owned(), "node-1".to_owned())];
+    facts.claims[0].metadata.annotations = Some(selected.into());
+    let chains = shown(&why::of_pod(&facts, "web-0", now()).unwrap());
+    let expected = [
+        "pod/web-0 Unschedulable",
+        "pvc/www-web-0 ClaimPending",
+        "pvc/www-web-0 Provisioning",
+    ];
+    assert_eq!(chains, [expected]);
+}
+
 #[test]
 fn claim_that_is_not_there_leads_to_its_pod() {
     let facts = facts(&[pod(0, ready()), pod(1, json!({ "phase": "Running" }))]);
