@@ -20,6 +20,8 @@ mod history;
 mod nodes;
 mod update;
 
+pub use nodes::{FORGET_AFTER, target_of};
+
 use history::History;
 
 /// The label with the hash of the revision that a pod is of.
@@ -41,6 +43,9 @@ pub struct Observed<'a> {
     pub revisions: Vec<&'a ControllerRevision>,
     /// All nodes.
     pub nodes: Vec<&'a Node>,
+    /// How often in a row the set's pods have failed on a node; nodes that are not listed have seen none. Objects do not
+    /// remember this, so whoever calls does.
+    pub failures: &'a BTreeMap<String, u32>,
 }
 
 /// Decides what to do next about a set.
@@ -109,7 +114,7 @@ impl<'a> Work<'a> {
     ) -> Self {
         let mut pods: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
         for &pod in own {
-            if let Some(node) = nodes::target_of(pod) {
+            if let Some(node) = target_of(pod) {
                 pods.entry(node).or_default().push(pod);
             }
         }

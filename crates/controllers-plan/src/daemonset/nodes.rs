@@ -9,7 +9,7 @@ use api::k8s::api::core::v1::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::placement::{fits, untolerated};
-use crate::pods::{self, condition, is_ready, name_of, node_of, phase};
+use crate::pods::{self, is_ready, name_of, node_of, phase};
 use crate::{Event, EventType, Notice, is_terminating};
 
 use super::{HASH_LABEL, Work};
@@ -17,11 +17,15 @@ use super::{HASH_LABEL, Work};
 /// The field of a node by which a pod is meant for it.
 const NAME_FIELD: &str = "metadata.name";
 
-/// How long a pod that failed at once is left, so that a broken one does not come and go all the time.
-const FAILED_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+/// A pod that fails after another has failed on its node is replaced no sooner than this after it was made; each further
+/// one doubles it …
+const PAUSE_FIRST_S: i64 = 1;
 
-/// Who failed within this time after its creation failed at once.
-const AT_ONCE: SignedDuration = SignedDuration::from_secs(60);
+/// … up to this.
+const PAUSE_MAX_S: i64 = 15 * 60;
+
+/// When no pod has failed on a node for so long, the next to fail is a first one.
+pub const FORGET_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
 /// The taints that no daemon minds: what is wrong with a node is often what a daemon is there for.
 const TOLERATED: [(&str, &str); 6] = [
@@ -34,7 +38,7 @@ const TOLERATED: [(&str, &str); 6] = [
 ];
 
 /// The node that a pod is on or meant for.
-pub(super) fn target_of(pod: &Pod) -> Option<&str> {
+pub fn target_of(pod: &Pod) -> Option<&str> {
     if let Some(node) = node_of(pod) {
         return Some(node);
     }
@@ -168,7 +172,9 @@ impl<'a> Work<'a> {
                     continue;
                 }
             };
-            if let Some(at) = goes_at(pod).filter(|at| *at > self.now) {
+            let failures = self.seen.failures.get(node).copied().unwrap_or(0);
+            let pauses_until = (what == "failed").then(|| goes_at(pod, failures)).flatten();
+            if let Some(at) = pauses_until.filter(|at| *at > self.now) {
                 self.draft.again_at = self.draft.again_at.into_iter().chain([at]).min();
                 continue;
             }
@@ -212,12 +218,10 @@ impl<'a> Work<'a> {
     }
 }
 
-/// When a pod that has ended is to be deleted.
-fn goes_at(pod: &Pod) -> Option<Timestamp> {
-    let ready = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
-    let (born, ended) = (pod.metadata.creation_timestamp.as_ref()?.0, ready?.0);
-    let lived = ended.duration_since(born);
-    (lived < AT_ONCE)
-        .then(|| ended.checked_add(FAILED_PAUSE).ok())
-        .flatten()
+/// When a pod that has failed on a node is to be deleted, if not at once.
+fn goes_at(pod: &Pod, failures: u32) -> Option<Timestamp> {
+    let doublings = failures.checked_sub(2)?;
+    let pause = PAUSE_FIRST_S << doublings.min(16);
+    let born = pod.metadata.creation_timestamp.as_ref()?.0;
+    born.checked_add(SignedDuration::from_secs(pause.min(PAUSE_MAX_S))).ok()
 }

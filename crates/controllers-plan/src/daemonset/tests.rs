@@ -10,6 +10,7 @@ struct World {
     pods: Vec<Pod>,
     nodes: Vec<Node>,
     revisions: Vec<ControllerRevision>,
+    failures: BTreeMap<String, u32>,
 }
 
 fn world(strategy: &Value, nodes: &[Value]) -> World {
@@ -30,6 +31,7 @@ fn world(strategy: &Value, nodes: &[Value]) -> World {
         pods: Vec::new(),
         nodes: nodes.iter().enumerate().map(node).collect(),
         revisions: Vec::new(),
+        failures: BTreeMap::new(),
     }
 }
 
@@ -45,6 +47,7 @@ impl World {
             pods: self.pods.iter().collect(),
             revisions: self.revisions.iter().collect(),
             nodes: self.nodes.iter().collect(),
+            failures: &self.failures,
         };
         plan(&seen, NOW.parse().unwrap())
     }
@@ -56,7 +59,7 @@ impl World {
                 Write::Create(object) if object.key.kind.kind == "Pod" => {
                     let mut pod: Pod = serde_json::from_value(object.body.clone()).unwrap();
                     pod.metadata.uid.clone_from(&pod.metadata.name);
-                    let node = nodes::target_of(&pod).map(str::to_owned);
+                    let node = target_of(&pod).map(str::to_owned);
                     pod.spec.as_mut().unwrap().node_name = node;
                     pod.status = serde_json::from_value(status(ready)).unwrap();
                     self.pods.push(pod);
@@ -216,22 +219,27 @@ fn on_delete_leaves_the_update_to_people() {
 }
 
 #[test]
-fn what_has_failed_is_replaced_after_a_pause_if_it_failed_at_once() {
+fn what_has_failed_is_replaced_at_once_the_first_time_and_after_growing_pauses_then() {
     let mut world = world(&json!({}), &nodes(1));
     world.settle();
-    let failed = |since: &str| json!({"phase": "Failed", "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": since}]});
-    let born = serde_json::from_value(json!("2026-11-22T11:59:50Z")).unwrap();
+    let born = serde_json::from_value(json!("2026-11-22T11:59:58Z")).unwrap();
     world.pods[0].metadata.creation_timestamp = Some(born);
-    world.pods[0].status = serde_json::from_value(failed("2026-11-22T11:59:55Z")).unwrap();
-    let plan = world.plan();
-    assert_eq!(
-        (counts(&plan), plan.again_at),
-        ((0, 0), Some("2026-11-22T12:00:05Z".parse().unwrap()))
-    );
-    world.pods[0].status = serde_json::from_value(failed("2026-11-22T11:59:50Z")).unwrap();
-    let plan = world.plan();
-    assert_eq!(counts(&plan), (0, 1));
-    assert_eq!(plan.events[0].notice.reason, "FailedDaemonPod");
+    world.pods[0].status = serde_json::from_value(json!({"phase": "Failed"})).unwrap();
+    let mut goes = |times, phase: &str| {
+        world.failures = [("n0".to_owned(), times)].into();
+        world.pods[0].status.as_mut().unwrap().phase = Some(phase.to_owned());
+        let plan = world.plan();
+        let said = plan.events.first().map(|event| event.notice.reason);
+        (counts(&plan).1, plan.again_at.map(|at| at.to_string()), said)
+    };
+    let at_once = (1, None, Some("FailedDaemonPod"));
+    let later = |at: &str| (0, Some(at.to_owned()), None);
+    assert_eq!(goes(1, "Failed"), at_once);
+    assert_eq!(goes(2, "Failed"), at_once);
+    assert_eq!(goes(3, "Failed"), at_once);
+    assert_eq!(goes(4, "Failed"), later("2026-11-22T12:00:02Z"));
+    assert_eq!(goes(40, "Failed"), later("2026-11-22T12:14:58Z"));
+    assert_eq!(goes(40, "Succeeded"), (1, None, Some("SucceededDaemonPod")));
 }
 
 #[test]

@@ -16,7 +16,12 @@ use crate::cache::Change;
 use crate::caches::{Caches, Watch, Watched};
 use crate::served::ServedDaemonSet;
 
+mod failed_pods;
+
+use failed_pods::FailedPods;
+
 pub(crate) fn row() -> Row {
+    let failed_pods = FailedPods::default();
     Row {
         name: "daemonset-controller",
         watches: vec![
@@ -27,7 +32,7 @@ pub(crate) fn row() -> Row {
             Watch::on::<ControllerRevision>(of_owned),
             Watch::on::<Node>(of_node),
         ],
-        decide: Box::new(decide),
+        decide: Box::new(move |caches, key, now| decide(caches, key, now, &failed_pods)),
     }
 }
 
@@ -68,8 +73,9 @@ fn of_node(caches: &Caches, change: &Change<Node>) -> Vec<Key> {
         .collect()
 }
 
-fn decide(caches: &Caches, key: &Key, now: Timestamp) -> Plan {
+fn decide(caches: &Caches, key: &Key, now: Timestamp, failed_pods: &FailedPods) -> Plan {
     let Some(served) = caches.of::<ServedDaemonSet>().get(&key.namespace, &key.name) else {
+        failed_pods.forget(key);
         return Plan::default();
     };
     let selector = served.set.spec.as_ref().map(|spec| &spec.selector);
@@ -87,12 +93,14 @@ fn decide(caches: &Caches, key: &Key, now: Timestamp) -> Plan {
         .map(|known| (name_of(&known.metadata).to_owned(), known))
         .collect();
     let nodes = caches.of::<Node>().all();
+    let failures = failed_pods.note(key, &served.set, pods.iter().map(Arc::as_ref), now);
     let seen = Observed {
         set: &served.set,
         template: &served.template,
         pods: pods.iter().map(Arc::as_ref).collect(),
         revisions: revisions.values().map(Arc::as_ref).collect(),
         nodes: nodes.iter().map(Arc::as_ref).collect(),
+        failures: &failures,
     };
     plan(&seen, now)
 }
