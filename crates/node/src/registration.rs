@@ -139,6 +139,11 @@ pub(crate) async fn run(node: Arc<Node>, mut known: NodeObject, shutdown: Cancel
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(PERIOD) => {}
         }
+        // Others write the status, too: what lost this node for a while has called it Unknown.
+        match nodes.get(&node.config.node_name).await {
+            Ok(object) => known = object,
+            Err(error) => tracing::debug!(%error, "the node could not be read"),
+        }
         let fresh = status(&node, known.status.as_ref()).await;
         let due = Timestamp::now().duration_since(reported_at).as_secs() >= REPORT_S;
         if !due && known.status.as_ref().is_some_and(|old| same_but_times(old, &fresh)) {
