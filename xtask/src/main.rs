@@ -12,6 +12,7 @@ mod go_schema;
 mod go_types;
 mod image;
 mod rules;
+mod sabotage;
 mod shell;
 mod sim;
 mod test;
@@ -24,6 +25,7 @@ const USAGE: &str = "cargo xtask COMMAND
   image NAME OUT.tar                     build a test image from Debian packages
   rules                                  bring the line numbers of docs/statefulset.md up to date
   sim [--seeds N] [--from S] …           simulate the control plane; see `cargo run -p sim -- --help`
+  sabotage [WORD] [--seeds N] …          break rules of the controllers in turn and see the simulator notice
   gen-proto                              regenerate crates/{cri,store-etcd} (needs --features gen-proto)
   gen-schema DIR GO_DIR                  regenerate the schema table from published OpenAPI documents and Go types
   gen-fields GO_DIR                      regenerate the table of protobuf fields from published Go types";
@@ -38,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         ["check"] => check::run(),
         ["rules"] => rules::run(),
         ["sim", rest @ ..] => sim::run(rest),
+        ["sabotage", rest @ ..] => sabotage::run(rest),
         ["image", name, out] => image::build(name, out.as_ref()),
         #[cfg(feature = "gen-proto")]
         ["gen-proto"] => gen_proto::run(),

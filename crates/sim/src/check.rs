@@ -7,6 +7,7 @@ mod claims;
 mod containers;
 mod names;
 mod order;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -33,9 +33,19 @@ struct Args {
     /// With --one: faults that do not happen
     #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = clap::builder::PossibleValuesParser::new(sim::FAULTS))]
     without: Vec<String>,
+    /// Tell what is wrong with a seed that fails, and no more
+    #[arg(long)]
+    brief: bool,
     /// With --one: print no trace
     #[arg(long)]
     quiet: bool,
+}
+
+/// A seed that fails, how many deeds it has, and what is wrong.
+struct Failed {
+    seed: u64,
+    deeds: usize,
+    what: String,
 }
 
 /// What all threads share.
@@ -44,7 +54,7 @@ struct Tally {
     next: AtomicU64,
     done: AtomicU64,
     steps: AtomicU64,
-    failed: Mutex<Option<(u64, usize)>>,
+    failed: Mutex<Option<Failed>>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -72,8 +82,11 @@ fn main() -> anyhow::Result<ExitCode> {
     );
     match tally.failed.into_inner().unwrap_or_default() {
         None => Ok(ExitCode::SUCCESS),
-        Some((seed, deeds)) => {
-            explain(seed, deeds)?;
+        Some(failed) => {
+            println!("seed {} fails:\n{}", failed.seed, failed.what);
+            if !args.brief {
+                explain(failed.seed, failed.deeds)?;
+            }
             Ok(ExitCode::FAILURE)
         }
     }
@@ -144,19 +157,19 @@ fn work(args: &Args, tally: &Tally, deadline: Instant) -> anyhow::Result<()> {
             seed,
             ..Episode::default()
         };
-        let (violations, steps, deeds, _) = ask(&episode)?;
+        let (violations, steps, deeds, what) = ask(&episode)?;
         tally.done.fetch_add(1, Ordering::Relaxed);
         tally.steps.fetch_add(steps, Ordering::Relaxed);
         if violations > 0
             && let Ok(mut failed) = tally.failed.lock()
         {
-            failed.get_or_insert((seed, deeds));
+            failed.get_or_insert(Failed { seed, deeds, what });
         }
     }
 }
 
 fn explain(seed: u64, deeds: usize) -> anyhow::Result<()> {
-    println!("seed {seed} fails; it is being shortened");
+    println!("it is being shortened");
     let mut problem = None;
     let mut shortest = shorten::shorten(seed, deeds, |candidate| match ask(candidate) {
         Ok((violations, ..)) => violations > 0,

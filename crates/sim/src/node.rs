@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often it says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// Every so many heartbeats it writes its status anew, whatever others have written there.
+const HEARTBEATS_PER_STATUS: u32 = 4;
+
 /// What containers of an image do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conduct {
@@ -56,6 +59,7 @@ struct Agent {
     begins: BTreeMap<String, Instant>,
     is_listed: bool,
     listing: Vec<String>,
+    heartbeats: u32,
 }
 
 /// Runs the agent of a node until it is dropped.
@@ -71,6 +75,7 @@ pub(crate) async fn run(world: World, node: usize, client: Client, seed: u64) {
         begins: BTreeMap::new(),
         is_listed: false,
         listing: Vec::new(),
+        heartbeats: 0,
     };
     agent.register().await;
     let config = watcher::Config::default().fields(&format!("spec.nodeName=node-{node}"));
@@ -105,7 +110,7 @@ impl Agent {
         }
     }
 
-    async fn register(&self) {
+    async fn register(&mut self) {
         let name = format!("node-{}", self.node);
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
@@ -117,18 +122,13 @@ impl Agent {
         self.beat().await;
     }
 
-    /// Says that the node lives: in its status and by its lease.
-    async fn beat(&self) {
-        let (name, now) = (format!("node-{}", self.node), format!("{:.0}", ambient::now()));
-        let condition = json!({
-            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "simulated",
-            "lastHeartbeatTime": now, "lastTransitionTime": crate::world::DAWN,
-        });
-        let room = json!({ "cpu": "64", "memory": "64Gi", "pods": "110" });
-        let status = json!({ "status": { "conditions": [condition], "capacity": room, "allocatable": room } });
-        let path = format!("/api/v1/nodes/{name}/status");
-        // Whatever comes of it: there is a next time.
-        drop(request::patch(&self.client, &path, &status).await);
+    /// Says that the node lives: by its lease, and now and then in its status.
+    async fn beat(&mut self) {
+        let name = format!("node-{}", self.node);
+        if self.heartbeats % HEARTBEATS_PER_STATUS == 0 {
+            self.write_status(&name).await;
+        }
+        self.heartbeats += 1;
         let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
         let time = format!("{:.6}", ambient::now());
         let spec = json!({ "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": time });
@@ -139,6 +139,19 @@ impl Agent {
             });
             drop(request::post(&self.client, leases, &lease).await);
         }
+    }
+
+    async fn write_status(&self, name: &str) {
+        let now = format!("{:.0}", ambient::now());
+        let condition = json!({
+            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "simulated",
+            "lastHeartbeatTime": now, "lastTransitionTime": crate::world::DAWN,
+        });
+        let room = json!({ "cpu": "64", "memory": "64Gi", "pods": "110" });
+        let status = json!({ "status": { "conditions": [condition], "capacity": room, "allocatable": room } });
+        let path = format!("/api/v1/nodes/{name}/status");
+        // Whatever comes of it: there is a next time.
+        drop(request::patch(&self.client, &path, &status).await);
     }
 
     fn take(&mut self, event: Event<Pod>) {

@@ -1,119 +1,89 @@
-//! Invariant 3: ordered sets grow upward and shrink downward, one pod at a time; nothing else is deleted without cause.
+//! Invariant 3: ordered sets grow upward and shrink downward, one pod at a time; an update goes from the top down to the
+//! partition and takes no more pods out of service than it may; nothing else is deleted without cause.
 //!
-//! A controller can only go by what it was told. So each of its writes is held against what the links have delivered to
-//! it: all states that were the latest it knew at some moment of the last while.
+//! A controller can only go by what it was told, so each of its writes is held against what it knew at some one moment
+//! of the last while ([`super::told`]): there must be one at which the rules allowed it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::told::{Known, Span, Told};
 use super::{image_of, is_ready, ordinal_of};
-
-/// A plan is carried out within this time, with every request late.
-const WHILE: Duration = Duration::from_secs(20);
-
-/// States of one object: since when each was the latest known.
-type Known = VecDeque<(Duration, Option<Value>)>;
 
 #[derive(Default)]
 pub(super) struct Order {
-    known: BTreeMap<(String, String), Known>,
+    pods: Told,
+    sets: Told,
 }
 
 impl Order {
     pub(super) fn delivered(&mut self, at: Duration, event: &Value) {
         let object = &event["object"];
-        let (Some(kind), Some(name)) = (object["kind"].as_str(), object["metadata"]["name"].as_str()) else {
+        let Some(name) = object["metadata"]["name"].as_str() else {
             return;
         };
-        if matches!(event["type"].as_str(), Some("ADDED" | "MODIFIED" | "DELETED")) {
-            let state = (event["type"] != "DELETED").then(|| object.clone());
-            self.learn(at, kind, name, state);
+        if let Some(told) = self.of_kind(object["kind"].as_str())
+            && matches!(event["type"].as_str(), Some("ADDED" | "MODIFIED" | "DELETED"))
+        {
+            let state = (event["type"] != "DELETED").then(|| Arc::new(object.clone()));
+            told.learn(at, name, state);
         }
     }
 
     pub(super) fn listed(&mut self, at: Duration, list: &Value) {
-        let kind = match list["kind"].as_str() {
-            Some("PodList") => "Pod",
-            Some("StatefulSetList") => "StatefulSet",
-            _ => return,
+        let kind = list["kind"].as_str().and_then(|kind| kind.strip_suffix("List"));
+        let Some(told) = self.of_kind(kind) else { return };
+        let items = list["items"].as_array().into_iter().flatten();
+        let named = |object: &Value| {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            (name.to_owned(), Arc::new(object.clone()))
         };
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        let name_of = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let there: Vec<String> = items.iter().map(name_of).collect();
-        let known = self.known.keys().filter(|(known, _)| known == kind);
-        let gone: Vec<String> = known
-            .map(|(_, name)| name.clone())
-            .filter(|name| !there.contains(name))
-            .collect();
-        for name in gone {
-            self.learn(at, kind, &name, None);
-        }
-        for item in items {
-            self.learn(at, kind, &name_of(&item), Some(item.clone()));
+        told.learn_list(at, items.map(named).collect());
+    }
+
+    fn of_kind(&mut self, kind: Option<&str>) -> Option<&mut Told> {
+        match kind {
+            Some("Pod") => Some(&mut self.pods),
+            Some("StatefulSet") => Some(&mut self.sets),
+            _ => None,
         }
     }
 
-    fn learn(&mut self, at: Duration, kind: &str, name: &str, state: Option<Value>) {
-        let known = self.known.entry((kind.to_owned(), name.to_owned())).or_default();
-        known.push_back((at, state));
-        // The second oldest is older than the while: then the oldest was not the latest within it.
-        while known.get(1).is_some_and(|(since, _)| *since + WHILE < at) {
-            known.pop_front();
-        }
-    }
-
-    /// All states of an object that were the latest known at some moment of the last while; absence counts as one.
-    fn states(&self, at: Duration, kind: &str, name: &str) -> Vec<Option<&Value>> {
-        let Some(known) = self.known.get(&(kind.to_owned(), name.to_owned())) else {
-            return vec![None];
-        };
-        let until = |index: usize| known.get(index + 1).map_or(at, |(since, _)| *since);
-        let recent = known
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| until(*index) + WHILE >= at);
-        recent.map(|(_, (_, state))| state.as_ref()).collect()
-    }
-
-    fn specs(&self, at: Duration, set: &str) -> Vec<&Value> {
-        self.states(at, "StatefulSet", set)
-            .into_iter()
-            .flatten()
-            .map(|set| &set["spec"])
-            .collect()
-    }
-
-    fn was_well(&self, at: Duration, pod: &str) -> bool {
-        let is_well = |pod: &&Value| is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null();
-        self.states(at, "Pod", pod)
-            .into_iter()
-            .flatten()
-            .any(|pod| is_well(&pod))
-    }
-
-    fn was_absent(&self, at: Duration, pod: &str) -> bool {
-        self.states(at, "Pod", pod).iter().any(Option::is_none)
+    /// Whether at some moment of the last while the controllers knew what makes `is_allowed` true.
+    fn was(&self, at: Duration, set: &str, is_allowed: impl Fn(&Moment<'_>) -> bool) -> bool {
+        let mut sets: Vec<(Span, Arc<Value>)> = Vec::new();
+        self.sets.moments(at, |span, known| {
+            sets.extend(known.get(set).map(|set| (span, set.clone())));
+            false
+        });
+        self.pods.moments(at, |span, pods| {
+            let of_then = sets.iter().filter(|(known, _)| known.touches(span));
+            of_then.into_iter().any(|(_, set)| {
+                let moment = Moment {
+                    set,
+                    pods,
+                    until: span.to,
+                };
+                is_allowed(&moment)
+            })
+        })
     }
 
     /// A pod that a set's controller has made.
     pub(super) fn judge_creation(&self, at: Duration, pod: &Value) -> Option<String> {
         let name = pod["metadata"]["name"].as_str()?;
-        let owner = &pod["metadata"]["ownerReferences"][0];
-        let (set, ordinal) = (
-            owner["name"].as_str().filter(|_| owner["kind"] == "StatefulSet")?,
-            ordinal_of(name)?,
-        );
-        let specs = self.specs(at, set);
-        let may = |spec: &&Value| {
-            let (start, end) = range(spec);
-            let is_wanted = (start..end).contains(&ordinal);
-            let is_ordered = spec["podManagementPolicy"] != "Parallel";
-            is_wanted && (!is_ordered || (start..ordinal).all(|lower| self.was_well(at, &format!("{set}-{lower}"))))
-        };
-        (!specs.iter().any(may))
-            .then(|| format!("invariant 3: {name} is made before its predecessors are ready, or is not wanted"))
+        let (set, ordinal) = (owner_of(pod)?, ordinal_of(name)?);
+        if !self.was(at, set, |moment| moment.may_create(ordinal)) {
+            return Some(format!(
+                "invariant 3: {name} is made before its predecessors are available, or is not wanted"
+            ));
+        }
+        (!self.was(at, set, |moment| moment.is_of_right_revision(ordinal, pod)))
+            .then(|| format!("invariant 3: {name} is made at the wrong revision"))
     }
 
     /// A pod that the controllers are about to delete.
@@ -124,71 +94,170 @@ impl Order {
         objects: &BTreeMap<(String, String), Value>,
     ) -> Option<String> {
         let pod = objects.get(&("pods".to_owned(), name.to_owned()))?;
-        let owner = &pod["metadata"]["ownerReferences"][0];
-        let (set, ordinal) = (
-            owner["name"].as_str().filter(|_| owner["kind"] == "StatefulSet")?,
-            ordinal_of(name)?,
-        );
+        let (set, ordinal) = (owner_of(pod)?, ordinal_of(name)?);
         let alive = objects.get(&("statefulsets".to_owned(), set.to_owned()));
         let is_owned = alive.is_some_and(|set| {
-            set["metadata"]["uid"] == owner["uid"] && set["metadata"]["deletionTimestamp"].is_null()
+            set["metadata"]["uid"] == pod["metadata"]["ownerReferences"][0]["uid"]
+                && set["metadata"]["deletionTimestamp"].is_null()
         });
         // Whoever collects what belongs to nobody goes by no order.
         if !is_owned || is_lost(pod) || !pod["metadata"]["deletionTimestamp"].is_null() {
             return None;
         }
-        let states: Vec<&Value> = self.states(at, "Pod", name).into_iter().flatten().collect();
-        let has_ended = |pod: &&Value| matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
-        if states.iter().any(has_ended) {
-            return None;
-        }
-        let specs = self.specs(at, set);
-        let may = |spec: &&Value| self.may_delete(at, spec, set, ordinal, &states);
-        (!specs.iter().any(may)).then(|| format!("invariant 3: {name} is deleted out of order or without cause"))
+        let uid = &pod["metadata"]["uid"];
+        (!self.was(at, set, |moment| moment.may_delete(name, uid, ordinal)))
+            .then(|| format!("invariant 3: {name} is deleted out of order or without cause"))
+    }
+}
+
+/// What was known at one moment.
+struct Moment<'a> {
+    set: &'a Value,
+    pods: &'a Known,
+    /// The latest that it may have been.
+    until: Duration,
+}
+
+impl Moment<'_> {
+    fn spec(&self) -> &Value {
+        &self.set["spec"]
     }
 
-    fn may_delete(&self, at: Duration, spec: &Value, set: &str, ordinal: i64, states: &[&Value]) -> bool {
-        let (start, end) = range(spec);
-        let is_ordered = spec["podManagementPolicy"] != "Parallel";
-        let all_well = || (start..end).all(|wanted| self.was_well(at, &format!("{set}-{wanted}")));
-        if !(start..end).contains(&ordinal) {
-            let higher = (ordinal + 1..16).filter(|other| !(start..end).contains(other));
-            let is_highest = higher.into_iter().all(|other| {
-                let name = format!("{set}-{other}");
-                self.was_absent(at, &name) || !self.was_owned(at, &name)
-            });
-            return !is_ordered || (is_highest && all_well());
-        }
-        let strategy = &spec["updateStrategy"];
-        let partition = strategy["rollingUpdate"]["partition"].as_i64().unwrap_or(0);
-        let is_outdated = states.iter().any(|pod| {
-            image_of(pod) != image_of(&spec["template"])
-                || pod["metadata"]["labels"]["controller-revision-hash"].is_null()
-        });
-        let is_rolling = strategy["type"] == "RollingUpdate" && ordinal - start >= partition;
-        is_outdated && is_rolling && (!is_ordered || all_well())
+    fn range(&self) -> (i64, i64) {
+        let start = self.spec()["ordinals"]["start"].as_i64().unwrap_or(0);
+        (start, start + self.spec()["replicas"].as_i64().unwrap_or(1))
     }
 
-    fn was_owned(&self, at: Duration, pod: &str) -> bool {
-        let is_owned = |pod: &&Value| {
-            pod["metadata"]["ownerReferences"]
-                .as_array()
-                .is_some_and(|all| !all.is_empty())
+    fn is_ordered(&self) -> bool {
+        self.spec()["podManagementPolicy"] != "Parallel"
+    }
+
+    /// The set's own pod of an ordinal.
+    fn pod(&self, ordinal: i64) -> Option<&Value> {
+        let set = &self.set["metadata"];
+        let pod = self
+            .pods
+            .get(&format!("{}-{ordinal}", set["name"].as_str().unwrap_or_default()))?;
+        (pod["metadata"]["ownerReferences"][0]["uid"] == set["uid"]).then_some(pod.as_ref())
+    }
+
+    fn is_available(&self, pod: &Value) -> bool {
+        is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null() && self.was_ready_long_enough(pod)
+    }
+
+    fn was_ready_long_enough(&self, pod: &Value) -> bool {
+        let min_ready_s = self.spec()["minReadySeconds"].as_i64().unwrap_or(0);
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+        let since = ready
+            .next()
+            .and_then(|ready| ready["lastTransitionTime"].as_str()?.parse::<Timestamp>().ok());
+        let dawn: Timestamp = crate::world::DAWN.parse().expect("a time");
+        let until = i64::try_from(self.until.as_secs()).unwrap_or(i64::MAX);
+        min_ready_s == 0 || since.is_some_and(|since| since.as_second() + min_ready_s <= dawn.as_second() + until)
+    }
+
+    fn is_well(&self, ordinal: i64) -> bool {
+        self.pod(ordinal).is_some_and(|pod| self.is_available(pod))
+    }
+
+    fn all_well(&self) -> bool {
+        let (start, end) = self.range();
+        (start..end).all(|ordinal| self.is_well(ordinal))
+    }
+
+    fn may_create(&self, ordinal: i64) -> bool {
+        let (start, end) = self.range();
+        let is_next = !self.is_ordered() || (start..ordinal).all(|lower| self.is_well(lower));
+        (start..end).contains(&ordinal) && is_next
+    }
+
+    /// Above the partition, and when people do the updates, a new pod is of the set's template.
+    fn is_of_right_revision(&self, ordinal: i64, pod: &Value) -> bool {
+        let strategy = &self.spec()["updateStrategy"];
+        let is_new = image_of(pod) == image_of(&self.spec()["template"]);
+        if strategy["type"] != "RollingUpdate" {
+            return is_new;
+        }
+        let status = &self.set["status"];
+        let has_two = status["currentRevision"].is_string() && status["currentRevision"] != status["updateRevision"];
+        match strategy["rollingUpdate"]["partition"].as_i64() {
+            Some(partition) if ordinal - self.range().0 >= partition => is_new,
+            Some(_) if has_two => {
+                let is_current = pod["metadata"]["labels"]["controller-revision-hash"] == status["currentRevision"];
+                // The status may tell of the revision before the last one.
+                is_current || self.set["metadata"]["generation"] != status["observedGeneration"]
+            }
+            _ => true,
+        }
+    }
+
+    fn may_delete(&self, name: &str, uid: &Value, ordinal: i64) -> bool {
+        let Some(pod) = self.pods.get(name).filter(|pod| pod["metadata"]["uid"] == *uid) else {
+            return false;
         };
-        self.states(at, "Pod", pod)
-            .into_iter()
-            .flatten()
-            .all(|pod| is_owned(&pod))
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            return false;
+        }
+        if matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded")) {
+            return true;
+        }
+        let (start, end) = self.range();
+        if (start..end).contains(&ordinal) {
+            self.may_update(ordinal, pod)
+        } else {
+            !self.is_ordered() || self.may_shrink(ordinal, pod)
+        }
     }
+
+    /// Downward, one at a time, all else being well; one that is not well goes only if it is the lowest such.
+    fn may_shrink(&self, ordinal: i64, pod: &Value) -> bool {
+        let (start, end) = self.range();
+        let mut condemned = (0..16).filter(|other| !(start..end).contains(other) && self.pod(*other).is_some());
+        let is_only_trouble = condemned.clone().all(|other| other >= ordinal || self.is_well(other));
+        let is_highest = condemned.all(|other| other <= ordinal);
+        is_highest && self.all_well() && (self.is_available(pod) || is_only_trouble)
+    }
+
+    /// From the top down to the partition, with no more pods missing than may be; one that serves nobody may go anyway
+    /// if the set is parallel.
+    fn may_update(&self, ordinal: i64, pod: &Value) -> bool {
+        let (start, end) = self.range();
+        let strategy = &self.spec()["updateStrategy"];
+        let partition = strategy["rollingUpdate"]["partition"].as_i64().unwrap_or(0);
+        if !self.is_outdated(pod) || strategy["type"] != "RollingUpdate" || ordinal - start < partition {
+            return false;
+        }
+        if !self.is_ordered() && !self.is_available(pod) {
+            return true;
+        }
+        if self.is_ordered() && !self.all_well() {
+            return false;
+        }
+        let budget = strategy["rollingUpdate"]["maxUnavailable"].as_u64().unwrap_or(1);
+        let missing = (start..end).filter(|other| !self.is_well(*other)).count();
+        let above = (ordinal + 1..end).filter(|other| self.is_well(*other) && self.is_outdated_at(*other));
+        missing as u64 + (above.count() as u64) < budget
+    }
+
+    fn is_outdated_at(&self, ordinal: i64) -> bool {
+        self.pod(ordinal).is_some_and(|pod| self.is_outdated(pod))
+    }
+
+    fn is_outdated(&self, pod: &Value) -> bool {
+        image_of(pod) != image_of(&self.spec()["template"])
+            || pod["metadata"]["labels"]["controller-revision-hash"].is_null()
+    }
+}
+
+/// The set that controls a pod.
+fn owner_of(pod: &Value) -> Option<&str> {
+    let owner = &pod["metadata"]["ownerReferences"][0];
+    owner["name"].as_str().filter(|_| owner["kind"] == "StatefulSet")
 }
 
 /// Whether housekeeping has marked the pod because its node is gone or out of service.
 fn is_lost(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
     conditions.is_some_and(|all| all.iter().any(|condition| condition["type"] == "DisruptionTarget"))
-}
-
-fn range(spec: &Value) -> (i64, i64) {
-    let start = spec["ordinals"]["start"].as_i64().unwrap_or(0);
-    (start, start + spec["replicas"].as_i64().unwrap_or(1))
 }
