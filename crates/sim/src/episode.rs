@@ -110,9 +110,16 @@ async fn live(episode: &Episode) -> Outcome {
     let mut tasks = JoinSet::new();
     populate(&mut tasks, &world, &server, seed);
     let client = client(&world, &server, Who::User);
-    user::begin(&client, &manifests).await;
-    user::trouble(&world, &client, &manifests, &deeds).await;
-    settle(&world, &client, &manifests).await;
+    let life = async {
+        user::begin(&client, &manifests).await;
+        user::trouble(&world, &client, &manifests, &deeds).await;
+        settle(&world, &client, &manifests).await;
+    };
+    tokio::select! {
+        biased;
+        () = world.has_enough() => {}
+        () = life => {}
+    }
     tasks.shutdown().await;
     let mut state = world.lock();
     Outcome {

@@ -125,7 +125,7 @@ impl Agent {
     /// Says that the node lives: by its lease, and now and then in its status.
     async fn beat(&mut self) {
         let name = format!("node-{}", self.node);
-        if self.heartbeats % HEARTBEATS_PER_STATUS == 0 {
+        if self.heartbeats.is_multiple_of(HEARTBEATS_PER_STATUS) {
             self.write_status(&name).await;
         }
         self.heartbeats += 1;

@@ -14,6 +14,9 @@ use crate::check::Checkers;
 /// How many nodes there are.
 pub(crate) const NODES: usize = 3;
 
+/// No cluster of this size has more to do in its life.
+const STEPS_MAX: u64 = 20_000;
+
 /// Who makes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Who {
@@ -135,6 +138,7 @@ pub(crate) struct World(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     crashes: BTreeMap<Who, Notify>,
+    enough: Notify,
     began: Instant,
 }
 
@@ -149,6 +153,7 @@ pub(crate) struct State {
     pub(crate) powerless: BTreeSet<usize>,
     pub(crate) checkers: Checkers,
     pub(crate) steps: u64,
+    has_enough: bool,
     pub(crate) last_write: Instant,
     /// Kept only when somebody wants to read it.
     pub(crate) trace: Option<Vec<String>>,
@@ -171,6 +176,7 @@ impl World {
             powerless: BTreeSet::new(),
             checkers,
             steps: 0,
+            has_enough: false,
             last_write: Instant::now(),
             trace: with_trace.then(Vec::new),
             digest: seed,
@@ -178,6 +184,7 @@ impl World {
         Self(Arc::new(Inner {
             state: Mutex::new(state),
             crashes: everybody.map(|who| (who, Notify::new())).collect(),
+            enough: Notify::new(),
             began: Instant::now(),
         }))
     }
@@ -194,7 +201,19 @@ impl World {
     /// Notes what happens, for the trace and for telling episodes apart.
     pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
         let at = self.elapsed();
-        self.lock().tell(at, what);
+        let mut state = self.lock();
+        state.tell(at, what);
+        if state.steps >= STEPS_MAX && !std::mem::replace(&mut state.has_enough, true) {
+            state
+                .checkers
+                .blame(at, "invariant 7: the cluster is busy without end".to_owned());
+            self.0.enough.notify_one();
+        }
+    }
+
+    /// Waits until more has happened than can be meant.
+    pub(crate) async fn has_enough(&self) {
+        self.0.enough.notified().await;
     }
 
     /// Looks at every state that has been committed since the last look.
