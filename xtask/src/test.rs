@@ -36,6 +36,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     for name in IMAGES {
         image::build(name, &shell::target().join("images").join(format!("{name}.tar")))?;
     }
+    debian::unpack("musl", &["musl-dev"])?;
     let python = python_client()?;
     if words.is_empty() {
         check::run()?;

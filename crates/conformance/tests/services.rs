@@ -30,6 +30,15 @@ spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: balanced}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
 apiVersion: apps/v1
 kind: StatefulSet
 metadata: {name: web}
@@ -78,7 +87,8 @@ fn run() -> anyhow::Result<()> {
     until(|| names(gateway), |names| *names == both).context("by the node's port")?;
 
     from_pods(&kubectl, own, &both)?;
-    sticky(&kubectl)?;
+    let favourite = sticky(&kubectl)?;
+    let health = health_check(&kubectl, 2)?;
     api_server(&kubectl)?;
 
     // Rules are the kernel's: they lead packets while no daemon runs, and a restart takes them over.
@@ -86,6 +96,11 @@ fn run() -> anyhow::Result<()> {
     ensure!(names(own)? == both, "rules went with the daemon");
     cluster.up()?;
     until(|| names(own), |names| *names == both).context("after the restart")?;
+    until(|| health_check(&kubectl, 2), |_| true).context("health check after the restart")?;
+    ensure!(
+        sticky(&kubectl)? == favourite,
+        "the restart made a client change its endpoint"
+    );
 
     // A pod that is gone gets nothing; the last one gone, connections are refused rather than left hanging.
     kubectl.run("scale statefulset web --replicas=1")?;
@@ -100,6 +115,7 @@ fn run() -> anyhow::Result<()> {
         )
         .with_context(|| format!("{target} without pods"))?;
     }
+    until(|| get(health), |answer| answer.starts_with("HTTP/1.0 503")).context("health check without pods")?;
     kubectl.run("scale statefulset web --replicas=2")?;
     until(|| names(own), |names| *names == both).context("with pods again")?;
     Ok(())
@@ -118,13 +134,28 @@ fn from_pods(kubectl: &Kubectl, own: SocketAddr, both: &BTreeSet<String>) -> any
     Ok(())
 }
 
-/// A client stays with its endpoint.
-fn sticky(kubectl: &Kubectl) -> anyhow::Result<()> {
+/// A client stays with its endpoint, which is returned.
+fn sticky(kubectl: &Kubectl) -> anyhow::Result<BTreeSet<String>> {
     let service = kubectl.get("service sticky")?;
     let address: IpAddr = service["spec"]["clusterIP"].as_str().context("no clusterIP")?.parse()?;
     let found = until(|| names(SocketAddr::new(address, 80)), |names| !names.is_empty())?;
     ensure!(found.len() == 1, "one client reached {found:?}");
-    Ok(())
+    Ok(found)
+}
+
+/// A load balancer is told how many endpoints this machine has. Where it asks.
+fn health_check(kubectl: &Kubectl, endpoints: usize) -> anyhow::Result<SocketAddr> {
+    let service = kubectl.get("service balanced")?;
+    let port = service["spec"]["healthCheckNodePort"]
+        .as_u64()
+        .context("no healthCheckNodePort")?;
+    let target = SocketAddr::new("10.244.0.1".parse()?, u16::try_from(port)?);
+    let answer = until(
+        || get(target),
+        |answer| answer.contains(&format!("\"localEndpoints\":{endpoints}")),
+    )?;
+    ensure!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    Ok(target)
 }
 
 /// The API server answers pods at the address of `default/kubernetes`, which has an endpoint like any Service.
@@ -146,13 +177,18 @@ fn names(target: SocketAddr) -> anyhow::Result<BTreeSet<String>> {
 }
 
 fn ask(target: SocketAddr) -> anyhow::Result<String> {
+    let answer = get(target)?;
+    let body = answer.split("\r\n\r\n").nth(1).context("no body")?;
+    Ok(body.trim().to_owned())
+}
+
+fn get(target: SocketAddr) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let body = answer.split("\r\n\r\n").nth(1).context("no body")?;
-    Ok(body.trim().to_owned())
+    Ok(answer)
 }
 
 fn refusal(target: SocketAddr) -> Option<ErrorKind> {

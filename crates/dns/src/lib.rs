@@ -20,7 +20,7 @@ mod udp;
 mod upstream;
 mod zone;
 
-pub use link::{LINK_NAME, LinkError, ensure_addresses, remove_link};
+pub use link::{LINK_NAME, LinkError, ensure_addresses, ensure_route, remove_link};
 pub use metrics::Metrics;
 pub use serve::{Config, run};
 pub use upstream::{ParseError, Upstream};

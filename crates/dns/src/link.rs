@@ -4,10 +4,11 @@
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkUnspec};
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkUnspec, RouteMessageBuilder};
 use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The name of the link.
 pub const LINK_NAME: &str = "steadfast-dns";
@@ -33,6 +34,14 @@ pub enum LinkError {
     Address {
         /// The address.
         address: IpAddr,
+        /// What the kernel said.
+        source: rtnetlink::Error,
+    },
+    /// The route cannot be added.
+    #[error("cannot lead packets to {to} to link {LINK_NAME}")]
+    Route {
+        /// Where they go.
+        to: String,
         /// What the kernel said.
         source: rtnetlink::Error,
     },
@@ -71,6 +80,30 @@ pub async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Resul
             }
         }
         Ok(())
+    })
+    .await
+}
+
+/// Makes sure that the host has a way to a range of addresses that the packet filter leads elsewhere, even if it has no
+/// default route: packets without one are refused before the filter sees them.
+///
+/// # Errors
+/// [`LinkError`] if the kernel refuses.
+pub async fn ensure_route(base: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
+    with_netlink(async |handle| {
+        let index = ensure_link(&handle).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(base, prefix)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        match handle.route().add(route).execute().await {
+            Err(error) if code(&error) != Some(EEXIST) => {
+                let to = format!("{base}/{prefix}");
+                Err(LinkError::Route { to, source: error })
+            }
+            _ => Ok(()),
+        }
     })
     .await
 }
@@ -200,6 +233,24 @@ mod tests {
             }
             let found = with_netlink(async |handle| addresses(&handle).await).await.unwrap();
             assert!(!found.contains(&address));
+        });
+    }
+
+    #[test]
+    fn range_can_be_reached_without_a_default_route() {
+        in_a_network_of_its_own(async {
+            let reach = async || {
+                let socket = tokio::net::UdpSocket::bind("0.0.0.0:0").await.unwrap();
+                socket.connect("10.96.5.6:53").await
+            };
+            assert_eq!(reach().await.unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
+            ensure_addresses(["10.96.0.1".parse().unwrap()]).await.unwrap();
+            for _ in 0..2 {
+                ensure_route(Ipv4Addr::new(10, 96, 0, 0), 16).await.unwrap();
+            }
+            reach().await.unwrap();
+            remove_link().await.unwrap();
+            assert!(reach().await.is_err());
         });
     }
 

@@ -79,6 +79,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     }
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
+        () = answerer.forwarder.watch_for_loops() => anyhow::bail!("looking for loops stopped without a reason"),
         () = follow => anyhow::bail!("following the API stopped without a reason"),
         ended = sockets.join_next() => {
             ended.transpose().context("dns server stopped")?.transpose().context("dns server stopped")?;

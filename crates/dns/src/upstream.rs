@@ -5,10 +5,13 @@ use hickory_resolver::net::{DnsError, NetError, runtime::TokioRuntimeProvider};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::{TokioResolver, system_conf::parse_resolv_conf};
+use std::collections::hash_map::RandomState;
 use std::fmt::{Display, Formatter};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
@@ -123,6 +126,10 @@ pub(crate) struct Forwarder {
     own: Vec<IpAddr>,
     current: RwLock<Current>,
     asking: Semaphore,
+    /// A name that nobody else asks for: if it is asked of us, what we asked came back to us.
+    probe: String,
+    /// It did, so nobody is asked any more until there are other servers.
+    is_loop: AtomicBool,
 }
 
 impl Forwarder {
@@ -145,7 +152,36 @@ impl Forwarder {
             own,
             current: RwLock::new(current),
             asking: Semaphore::new(ASKED_MAX),
+            probe: format!("{:016x}.steadfast-loop.", RandomState::new().hash_one("probe")),
+            is_loop: AtomicBool::new(false),
         }
+    }
+
+    /// Finds out, now and whenever the servers change, whether they ask us: questions would go round for ever.
+    pub(crate) async fn watch_for_loops(&self) {
+        let mut asked: Option<Arc<TokioResolver>> = None;
+        loop {
+            let resolver = self.servers();
+            let is_same = |known: &Arc<TokioResolver>| resolver.as_ref().is_some_and(|now| Arc::ptr_eq(known, now));
+            if let Some(resolver) = resolver.clone()
+                && !asked.as_ref().is_some_and(is_same)
+            {
+                self.is_loop.store(false, Ordering::Relaxed);
+                // What they say does not matter, only whether it is us who is asked.
+                drop(resolver.lookup(self.probe.as_str(), RecordType::TXT).await);
+            }
+            asked = resolver;
+            tokio::time::sleep(FILE_CHECK_INTERVAL).await;
+        }
+    }
+
+    /// Somebody asks for a name; `true` if it is ourselves.
+    fn is_own_question(&self, name: &Name) -> bool {
+        let is_own = name.to_ascii().eq_ignore_ascii_case(&self.probe);
+        if is_own && !self.is_loop.swap(true, Ordering::Relaxed) {
+            tracing::error!("the name servers for names outside the cluster ask this server: they are asked no more");
+        }
+        is_own
     }
 
     /// Somebody can be asked.
@@ -155,7 +191,7 @@ impl Forwarder {
 
     /// Asks; never fails, for a failure is an answer, too.
     pub(crate) async fn ask(&self, name: Name, kind: RecordType) -> Forwarded {
-        let Some(resolver) = self.resolver() else {
+        let Some(resolver) = self.resolver().filter(|_| !self.is_own_question(&name)) else {
             return Forwarded::failed(ResponseCode::Refused);
         };
         let Ok(_turn) = self.asking.try_acquire() else {
@@ -181,6 +217,10 @@ impl Forwarder {
     }
 
     fn resolver(&self) -> Option<Arc<TokioResolver>> {
+        self.servers().filter(|_| !self.is_loop.load(Ordering::Relaxed))
+    }
+
+    fn servers(&self) -> Option<Arc<TokioResolver>> {
         if let Some(file) = &self.file {
             self.look_at(file);
         }

@@ -358,6 +358,34 @@ async fn names_outside_are_asked_of_others() {
 }
 
 #[tokio::test]
+async fn server_that_would_ask_itself_asks_nobody() {
+    // Between the server and itself stands another, as dnsmasq may on a host: its address is not the server's own.
+    let between = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let upstream = Upstream::Servers(vec![between.local_addr().unwrap()]);
+    let server = start(&cluster(), "cluster.local", upstream).await;
+    let (relayed, behind) = (between.clone(), server.address);
+    let mut relay = JoinSet::new();
+    relay.spawn(async move {
+        let mut packet = [0; 1500];
+        loop {
+            let (length, from) = relayed.recv_from(&mut packet).await.unwrap();
+            let (relayed, question) = (relayed.clone(), packet[..length].to_vec());
+            tokio::spawn(async move {
+                let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                socket.send_to(&question, behind).await.unwrap();
+                let mut answer = [0; 1500];
+                let length = socket.recv(&mut answer).await.unwrap();
+                relayed.send_to(&answer[..length], from).await.unwrap();
+            });
+        }
+    });
+    let refused = async { while server.status("example.com").await.0 != "REFUSED" {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), refused)
+        .await
+        .expect("the loop is found");
+}
+
+#[tokio::test]
 async fn dead_upstream_is_told_in_time() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let upstream = Upstream::Servers(vec![silent.local_addr().unwrap()]);

@@ -13,10 +13,25 @@ pub(crate) type Told = service_watch::Told<Service, Slice>;
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
     pub(crate) services: Services<Service, Slice>,
+    /// The zone that this node is in.
+    pub(crate) zone: Option<String>,
     changed: BTreeSet<Key>,
 }
 
 impl Cluster {
+    /// Looks at a Service again although nothing was told of it.
+    pub(crate) fn again(&mut self, key: Key) {
+        self.changed.insert(key);
+    }
+
+    /// What each Service needs depends on where this node is.
+    fn set_zone(&mut self, zone: Option<String>) {
+        if self.zone != zone {
+            self.zone = zone;
+            self.changed.extend(self.services.keys().cloned());
+        }
+    }
+
     /// The Services that changed since this was last asked.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<Key> {
         std::mem::take(&mut self.changed)
@@ -38,6 +53,11 @@ impl Shared {
     /// Waits until something was told since the last wait.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    pub(crate) fn set_zone(&self, zone: Option<String>) {
+        self.lock().set_zone(zone);
+        self.changed.notify_one();
     }
 
     pub(crate) fn tell(&self, told: Told) {

@@ -4,7 +4,8 @@
 //! which leads it to the chain of one endpoint, which rewrites its destination.
 
 use crate::ruleset::{Element, Map, Part};
-use crate::service::{Endpoint, Family, Port, Protocol, Service, Slice};
+use crate::service::{Endpoint, Family, Port, Service, Slice};
+use crate::topology;
 use service_watch::Key;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,8 @@ pub(crate) struct Surroundings {
     pub(crate) own: BTreeSet<IpAddr>,
     /// The pod network does not lead replies between pods through this machine, so every packet's source is replaced.
     pub(crate) masquerade_all: bool,
+    /// The zone that this node is in, if it has a label that says so.
+    pub(crate) zone: Option<String>,
 }
 
 /// An endpoint's address and port.
@@ -54,7 +57,7 @@ pub(crate) fn of_service<'a>(
             port,
             cluster_ips: &cluster_ips,
             id: id(key, port),
-            targets: Targets::choose(family, port, slices.clone()),
+            targets: Targets::choose(around.zone.as_deref(), family, port, slices.clone()),
         };
         rules.add_to(&mut part);
     }
@@ -81,20 +84,21 @@ struct Targets {
 
 impl Targets {
     /// The ready endpoints; if there are none, those that still answer while they are shut down.
-    fn choose<'a>(family: Family, port: &Port, slices: impl IntoIterator<Item = &'a Slice>) -> Self {
+    fn choose<'a>(
+        zone: Option<&str>,
+        family: Family,
+        port: &Port,
+        slices: impl IntoIterator<Item = &'a Slice>,
+    ) -> Self {
         let mut candidates: BTreeMap<Target, Endpoint> = BTreeMap::new();
         for slice in slices {
-            let matches =
-                |(name, protocol, _): &&(String, Protocol, u16)| *name == port.name && *protocol == port.protocol;
-            let Some((_, _, number)) = slice.ports.iter().find(matches) else {
-                continue;
-            };
+            let Some(number) = slice.number_of(port) else { continue };
             for endpoint in slice
                 .endpoints
                 .iter()
                 .filter(|endpoint| Family::of(endpoint.address) == family)
             {
-                let target = (endpoint.address, *number);
+                let target = (endpoint.address, number);
                 // Two slices may name one pod while it moves from one to the other: the better state counts.
                 let known = candidates.entry(target).or_insert_with(|| endpoint.clone());
                 if endpoint.is_ready {
@@ -102,8 +106,9 @@ impl Targets {
                 }
             }
         }
+        let near = topology::near(zone, candidates.values());
         Self {
-            all: usable(candidates.iter()),
+            all: usable(candidates.iter().filter(|(_, endpoint)| near.takes(endpoint))),
             here: usable(candidates.iter().filter(|(_, endpoint)| endpoint.is_here)),
         }
     }

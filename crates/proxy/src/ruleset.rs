@@ -118,6 +118,31 @@ pub(crate) struct Part {
     pub(crate) elements: BTreeMap<Element, String>,
 }
 
+/// A client that stays with one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// The set of the endpoint's clients.
+    pub(crate) set: String,
+    pub(crate) client: String,
+    /// For how long clients of this set are remembered.
+    pub(crate) timeout_s: u64,
+    /// For how much longer this one is.
+    pub(crate) expires_s: u64,
+}
+
+impl Remembered {
+    fn command(&self, table: &str) -> String {
+        let Self {
+            set,
+            client,
+            timeout_s,
+            expires_s,
+        } = self;
+        let expires = expires_s.clamp(&1, timeout_s);
+        format!("add element {table} {set} {{ {client} timeout {timeout_s}s expires {expires}s }}\n")
+    }
+}
+
 /// All parts of one family as they are in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Ruleset {
@@ -142,8 +167,9 @@ impl Ruleset {
         self.parts.is_empty()
     }
 
-    /// The commands that put this whole ruleset in the place of whatever is there.
-    pub(crate) fn whole(&self) -> String {
+    /// The commands that put this whole ruleset in the place of whatever is there. Clients that were remembered stay
+    /// with their endpoints.
+    pub(crate) fn whole(&self, remembered: &[Remembered]) -> String {
         let table = self.table();
         let mut transaction = Transaction::default();
         for part in self.parts.values() {
@@ -154,6 +180,13 @@ impl Ruleset {
         }
         let mut text = format!("add table {table}\ndelete table {table}\n{}", frame(self.family));
         transaction.write(&mut text);
+        for client in remembered {
+            let timeout = format!(" timeout {}s;", client.timeout_s);
+            let mut sets = self.parts.values().filter_map(|part| part.sets.get(&client.set));
+            if sets.any(|declaration| declaration.contains(&timeout)) {
+                text.push_str(&client.command(&table));
+            }
+        }
         text
     }
 

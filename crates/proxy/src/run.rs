@@ -1,13 +1,17 @@
 //! Keeps the kernel's rules equal to what the API says.
 
 use crate::cluster::Shared;
+use crate::health::{Check, Health};
 use crate::nft::{self, NftError};
 use crate::rules::{self, Surroundings};
 use crate::ruleset::{self, Part, Ruleset};
 use crate::service::{Family, Service, Slice};
+use crate::stale::Answering;
+use crate::{conntrack, zone};
 use anyhow::Context;
 use kube::Client;
 use service_watch::Key;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -41,6 +45,7 @@ impl Config {
             pod_cidrs: self.pod_cidrs.iter().map(|cidr| (family(cidr), cidr.clone())).collect(),
             own: self.own_addresses.iter().copied().collect(),
             masquerade_all: self.masquerade_all,
+            zone: None,
         }
     }
 }
@@ -52,6 +57,10 @@ impl Config {
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let shared = Shared::default();
     let mut followers = JoinSet::new();
+    let (zoned, node_name) = (shared.clone(), config.node_name.clone());
+    followers.spawn(zone::follow(client.clone(), node_name, move |zone| {
+        zoned.set_zone(zone)
+    }));
     let (told, node_name) = (shared.clone(), config.node_name.clone());
     followers.spawn(service_watch::follow(
         client,
@@ -84,7 +93,19 @@ struct Half {
 struct Proxy {
     around: Surroundings,
     halves: [Half; 2],
+    /// Services that packets without connections come to.
+    udp: HashSet<Key>,
+    health: Health,
     has_complained: bool,
+}
+
+/// What follows from the Services that changed.
+#[derive(Debug, Default)]
+struct Changes {
+    parts: [Vec<(Key, Part)>; 2],
+    checks: Vec<(Key, Option<Check>)>,
+    /// Who may answer now, if that changed for anybody.
+    answering: Option<Answering>,
 }
 
 impl Proxy {
@@ -98,6 +119,8 @@ impl Proxy {
         Self {
             around,
             halves,
+            udp: HashSet::new(),
+            health: Health::default(),
             has_complained: false,
         }
     }
@@ -115,11 +138,11 @@ impl Proxy {
 
     /// Applies what changed; `false` if that must be tried again.
     async fn step(&mut self, shared: &Shared) -> bool {
-        let Some([four, six]) = self.parts(shared) else {
+        let Some(changes) = self.changes(shared) else {
             return true;
         };
         let mut is_done = true;
-        for (half, parts) in self.halves.iter_mut().zip([four, six]) {
+        for (half, parts) in self.halves.iter_mut().zip(changes.parts) {
             if let Err(error) = half.apply(parts).await {
                 is_done = false;
                 if !std::mem::replace(&mut self.has_complained, true) {
@@ -127,27 +150,86 @@ impl Proxy {
                 }
             }
         }
+        for (key, check) in changes.checks {
+            if !self.health.set(&key, check).await {
+                shared.lock().again(key);
+                is_done = false;
+            }
+        }
+        if let Some(answering) = changes.answering {
+            forget(answering).await;
+        }
         if is_done && std::mem::take(&mut self.has_complained) {
             tracing::info!("packets to Services are led again");
         }
         is_done
     }
 
-    /// What changed, as parts of both families; `None` before everything was listed.
-    fn parts(&self, shared: &Shared) -> Option<[Vec<(Key, Part)>; 2]> {
+    /// What changed; `None` before everything was listed.
+    fn changes(&mut self, shared: &Shared) -> Option<Changes> {
         let mut cluster = shared.lock();
         if !cluster.services.is_known() {
             return None;
         }
         let changed = cluster.take_changed();
-        Some(Family::BOTH.map(|family| {
-            let services = &cluster.services;
+        self.around.zone.clone_from(&cluster.zone);
+        let (around, services) = (&self.around, &cluster.services);
+        let parts = Family::BOTH.map(|family| {
             let part = |key: &Key| match services.service(key) {
-                Some(service) => rules::of_service(&self.around, family, key, service, services.slices(key)),
+                Some(service) => rules::of_service(around, family, key, service, services.slices(key)),
                 None => Part::default(),
             };
             changed.iter().map(|key| (key.clone(), part(key))).collect()
-        }))
+        });
+        let check = |key: &Key| {
+            let port = services.service(key)?.health_port?;
+            let endpoints = endpoints_here(services.slices(key));
+            Some(Check { port, endpoints })
+        };
+        let mut is_udp = false;
+        for key in &changed {
+            let has_udp = services.service(key).is_some_and(Service::has_udp);
+            is_udp |= match has_udp {
+                true => self.udp.insert(key.clone()) || has_udp,
+                false => self.udp.remove(key),
+            };
+        }
+        let answering = || {
+            let mut answering = Answering::default();
+            for key in &self.udp {
+                if let Some(service) = services.service(key) {
+                    answering.add(service, services.slices(key), |address| around.own.contains(address));
+                }
+            }
+            answering
+        };
+        Some(Changes {
+            parts,
+            answering: is_udp.then(answering),
+            checks: changed.iter().map(|key| (key.clone(), check(key))).collect(),
+        })
+    }
+}
+
+/// The ready endpoints on this node, each once.
+fn endpoints_here<'a>(slices: impl Iterator<Item = &'a Slice>) -> usize {
+    let endpoints = slices.flat_map(|slice| &slice.endpoints);
+    let here = endpoints.filter(|endpoint| endpoint.is_here && endpoint.is_ready);
+    here.map(|endpoint| endpoint.address).collect::<HashSet<_>>().len()
+}
+
+/// Makes the kernel lead UDP clients of endpoints that are gone to others.
+async fn forget(answering: Answering) {
+    let work = move || Family::BOTH.map(|family| conntrack::forget(family, |flow| answering.is_stale(flow)));
+    let Ok(outcomes) = tokio::task::spawn_blocking(work).await else {
+        return;
+    };
+    for outcome in outcomes {
+        match outcome {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "UDP clients are led to other endpoints"),
+            Err(error) => tracing::debug!(%error, "the kernel does not tell of UDP clients"),
+        }
     }
 }
 
@@ -163,9 +245,7 @@ impl Half {
                 }
                 return Ok(());
             }
-            nft::apply(&self.ruleset.whole()).await?;
-            self.is_in_force = true;
-            return Ok(());
+            return self.apply_whole().await;
         }
         if commands.is_empty() {
             return Ok(());
@@ -175,9 +255,18 @@ impl Half {
             // Somebody else may have changed our table: the whole ruleset does not depend on what is there.
             tracing::debug!(%error, "a change of rules was refused, all are replaced");
             self.is_in_force = false;
-            nft::apply(&self.ruleset.whole()).await?;
-            self.is_in_force = true;
+            self.apply_whole().await?;
         }
+        Ok(())
+    }
+
+    async fn apply_whole(&mut self) -> Result<(), NftError> {
+        let remembered = nft::remembered(self.family).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "it is not known which clients are remembered");
+            Vec::new()
+        });
+        nft::apply(&self.ruleset.whole(&remembered)).await?;
+        self.is_in_force = true;
         Ok(())
     }
 }

@@ -8,6 +8,12 @@ use std::net::IpAddr;
 /// How long a client is remembered if the Service does not say (seconds).
 const AFFINITY_SECONDS: i32 = 10_800;
 
+/// Labels of Services that are left alone, whatever their values: another proxy has them, or none.
+const NOT_OURS: [&str; 2] = [
+    "service.kubernetes.io/service-proxy-name",
+    "service.kubernetes.io/headless",
+];
+
 /// Which addresses a packet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Family {
@@ -75,6 +81,8 @@ pub(crate) struct Service {
     pub(crate) is_internal_local: bool,
     /// Packets from outside go to endpoints of this node only, and keep their source.
     pub(crate) is_external_local: bool,
+    /// Where a load balancer asks whether this node has endpoints.
+    pub(crate) health_port: Option<u16>,
 }
 
 /// One endpoint of an EndpointSlice, with the state that decides whether it gets packets.
@@ -85,6 +93,10 @@ pub(crate) struct Endpoint {
     /// It still answers although it is being shut down.
     pub(crate) is_leaving: bool,
     pub(crate) is_here: bool,
+    /// Whether it is meant for this node; `None`: nobody said for which nodes it is meant.
+    pub(crate) is_for_node: Option<bool>,
+    /// The zones that it is meant for; `None`: nobody said.
+    pub(crate) for_zones: Option<BTreeSet<String>>,
 }
 
 /// What of an EndpointSlice matters here.
@@ -97,10 +109,10 @@ pub(crate) struct Slice {
 
 impl Service {
     /// Reads a Service; `None` if no packets are to be led anywhere for it: it is headless or stands for another name,
-    /// it is left to another proxy by its label, or it has no address yet.
+    /// it is left to another proxy or to none by its label, or it has no address yet.
     pub(crate) fn read(service: &core::Service) -> Option<Self> {
         let labels = service.metadata.labels.as_ref();
-        if labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/service-proxy-name")) {
+        if labels.is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label))) {
             return None;
         }
         let spec = service.spec.as_ref()?;
@@ -120,6 +132,7 @@ impl Service {
         let seconds = seconds
             .and_then(|config| config.timeout_seconds)
             .unwrap_or(AFFINITY_SECONDS);
+        let is_external_local = spec.external_traffic_policy.as_deref() == Some("Local");
         Some(Self {
             cluster_ips,
             external_ips: addresses(spec.external_ips.iter().flatten()),
@@ -128,7 +141,11 @@ impl Service {
             ports: spec.ports.iter().flatten().filter_map(Port::read).collect(),
             affinity_seconds: has_affinity.then(|| u32::try_from(seconds).unwrap_or_default()),
             is_internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
-            is_external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+            is_external_local,
+            health_port: spec
+                .health_check_node_port
+                .and_then(|number| u16::try_from(number).ok())
+                .filter(|number| *number != 0 && is_external_local && spec.type_.as_deref() == Some("LoadBalancer")),
         })
     }
 }
@@ -164,7 +181,20 @@ impl Port {
     }
 }
 
+impl Service {
+    /// Whether packets of a protocol without connections come here.
+    pub(crate) fn has_udp(&self) -> bool {
+        self.ports.iter().any(|port| port.protocol == Protocol::Udp)
+    }
+}
+
 impl Slice {
+    /// The port's number here.
+    pub(crate) fn number_of(&self, port: &Port) -> Option<u16> {
+        let is_it = |(name, protocol, _): &&(String, Protocol, u16)| *name == port.name && *protocol == port.protocol;
+        self.ports.iter().find(is_it).map(|(_, _, number)| *number)
+    }
+
     /// Reads an EndpointSlice as this node sees it.
     pub(crate) fn read(slice: &discovery::EndpointSlice, node_name: &str) -> Self {
         let ports = slice.ports.iter().flatten().filter_map(|port| {
@@ -192,11 +222,20 @@ impl Endpoint {
         let is_leaving = conditions.serving.unwrap_or(is_ready) && conditions.terminating.unwrap_or(false);
         // All addresses of an endpoint stand for the same pod; consumers use the first.
         let address = endpoint.addresses.first()?.parse().ok()?;
+        let hints = endpoint.hints.as_ref();
+        let for_nodes = hints
+            .and_then(|hints| hints.for_nodes.as_ref())
+            .filter(|nodes| !nodes.is_empty());
+        let for_zones = hints
+            .and_then(|hints| hints.for_zones.as_ref())
+            .filter(|zones| !zones.is_empty());
         (is_ready || is_leaving).then(|| Self {
             address,
             is_ready,
             is_leaving,
             is_here: endpoint.node_name.as_deref() == Some(node_name),
+            is_for_node: for_nodes.map(|nodes| nodes.iter().any(|node| node.name == node_name)),
+            for_zones: for_zones.map(|zones| zones.iter().map(|zone| zone.name.clone()).collect()),
         })
     }
 }

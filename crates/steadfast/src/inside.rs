@@ -33,6 +33,9 @@ impl Inside {
         dns::ensure_addresses([ip])
             .await
             .context("cannot make the API server reachable for pods")?;
+        dns::ensure_route(config.service_cidr.base, config.service_cidr.prefix)
+            .await
+            .context("cannot make Services reachable for this machine")?;
         if config.listen.ip().is_unspecified() {
             return Ok(Self {
                 advertise: SocketAddr::new(ip, config.listen.port()),

@@ -11,6 +11,7 @@ use crate::snapshot;
 use anyhow::Context;
 use apiserver::{ApiServer, User};
 use kube::Client;
+use nix::net::if_::InterfaceFlags;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -259,7 +260,7 @@ fn start_node(
     Ok(())
 }
 
-/// The address that the default route goes out from; without one this machine is all there is.
+/// The address that the default route goes out from; without one, any that others could have for this machine.
 fn own_address() -> IpAddr {
     let ask = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -267,7 +268,19 @@ fn own_address() -> IpAddr {
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         Ok::<_, std::io::Error>(socket.local_addr()?.ip())
     };
-    ask().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    let found = ask().ok().filter(|address| !address.is_loopback());
+    found.or_else(any_address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// An IPv4 address of an interface that is up, other than those that belong to Services.
+fn any_address() -> Option<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().ok()?;
+    let is_up =
+        |flags: InterfaceFlags| flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK);
+    let mut usable =
+        interfaces.filter(|interface| is_up(interface.flags) && interface.interface_name != dns::LINK_NAME);
+    let address = usable.find_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))?;
+    Some(IpAddr::V4(address))
 }
 
 /// What `/version` and the Node say: the version of Kubernetes whose behaviour is served, and ours behind it.

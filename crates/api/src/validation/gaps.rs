@@ -142,13 +142,7 @@ const GAPS: &[Gap] = &[
         but: But::Value(&["Disabled"]),
         why: "",
     },
-    gap_why(
-        Part::Service,
-        "healthCheckNodePort",
-        "nobody answers health checks on it",
-    ),
     gap_why(Part::Service, "loadBalancerIP", NO_BALANCER),
-    gap_why(Part::Service, "trafficDistribution", "all endpoints get the same share"),
     gap_why(
         Part::Claim,
         "dataSource",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::service::Protocol;
 use api::k8s::api::{core::v1 as core, discovery::v1 as discovery};
 use serde_json::{Value, json};
 
@@ -7,6 +8,7 @@ fn around() -> Surroundings {
         pod_cidrs: vec![(Family::V4, "10.244.0.0/16".to_owned())],
         own: BTreeSet::new(),
         masquerade_all: false,
+        zone: Some("a".to_owned()),
     }
 }
 
@@ -260,6 +262,7 @@ fn headless_external_and_foreign_services_have_no_rules() {
             cluster_ip(),
             json!({"service.kubernetes.io/service-proxy-name": "other"}),
         ),
+        (cluster_ip(), json!({"service.kubernetes.io/headless": ""})),
     ] {
         let object = json!({"metadata": {"name": "web", "namespace": "shop", "labels": labels}, "spec": spec});
         assert_eq!(Service::read(&serde_json::from_value(object).unwrap()), None);
@@ -281,4 +284,49 @@ fn names_stay_within_what_the_kernel_takes() {
     };
     let widest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
     assert!("endpoint-".len() + id(&key, &port).len() + 1 + widest.len() + "/65535".len() < 128);
+}
+
+/// The node and the zone that an endpoint is meant for.
+type Hint = (Option<&'static str>, Option<&'static str>);
+
+/// The endpoints that get packets, of some with these hints.
+fn near(hints: &[Hint]) -> Vec<String> {
+    let endpoints: Vec<Value> = hints
+        .iter()
+        .enumerate()
+        .map(|(i, (node, zone))| {
+            let named = |name: &Option<&str>| name.map(|name| json!([{"name": name}]));
+            let hints = json!({"forNodes": named(node), "forZones": named(zone)});
+            json!({"addresses": [format!("10.244.0.{i}")], "conditions": {"ready": true}, "hints": hints})
+        })
+        .collect();
+    let slice: discovery::EndpointSlice = serde_json::from_value(json!({
+        "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "http", "port": 8080}],
+    }))
+    .unwrap();
+    let service: core::Service = serde_json::from_value(json!({"spec": cluster_ip()})).unwrap();
+    let key = Key {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+    };
+    let service = Service::read(&service).unwrap();
+    let part = of_service(&around(), Family::V4, &key, &service, [&Slice::read(&slice, "here")]);
+    targets(&part, "service")
+}
+
+#[test]
+fn traffic_stays_near_if_all_endpoints_say_where_they_are_meant_for() {
+    let (one, two) = ("10.244.0.0:8080", "10.244.0.1:8080");
+    // This node is `here`, in zone `a`.
+    let table: [(&[Hint], &[&str]); 6] = [
+        (&[(None, Some("a")), (None, Some("b"))], &[one]),
+        (&[(None, Some("b")), (None, Some("b"))], &[one, two]),
+        (&[(None, Some("a")), (None, None)], &[one, two]),
+        (&[(Some("here"), Some("a")), (Some("there"), Some("a"))], &[one]),
+        (&[(Some("elsewhere"), Some("b")), (Some("there"), Some("a"))], &[two]),
+        (&[(Some("here"), None), (None, None)], &[one, two]),
+    ];
+    for (hints, expected) in table {
+        assert_eq!(near(hints), expected, "{hints:?}");
+    }
 }

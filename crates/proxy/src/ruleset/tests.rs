@@ -94,12 +94,15 @@ fn part() -> impl Strategy<Value = (u8, Part)> {
             affinity_seconds: affinity.then_some(100),
             is_internal_local: local,
             is_external_local: local,
+            health_port: None,
         };
         let endpoints = endpoints.into_iter().map(|number| Endpoint {
             address: IpAddr::V4(Ipv4Addr::new(10, 244, 0, number)),
             is_ready: true,
             is_leaving: false,
             is_here: number % 2 == 0,
+            is_for_node: None,
+            for_zones: None,
         });
         let slice = Slice {
             ports: vec![("a".into(), Protocol::Tcp, 8080), ("b".into(), Protocol::Udp, 53)],
@@ -109,6 +112,7 @@ fn part() -> impl Strategy<Value = (u8, Part)> {
             pod_cidrs: vec![(Family::V4, "10.244.0.0/16".to_owned())],
             own: BTreeSet::new(),
             masquerade_all: false,
+            zone: None,
         };
         (name, rules::of_service(&around, Family::V4, &key, &service, [&slice]))
     })
@@ -132,7 +136,7 @@ fn steps_lead_the_kernel_to_the_same_rules_as_all_at_once() {
         let batches = prop::collection::vec(prop::collection::vec(part(), 1..4), 1..6);
         let outcome = runner.run(&batches, |batches| {
             let mut ruleset = Ruleset::new(Family::V4);
-            nft(&ruleset.whole()).unwrap();
+            nft(&ruleset.whole(&[])).unwrap();
             for batch in batches {
                 let parts: BTreeMap<Key, Part> = batch.into_iter().map(|(name, part)| (key(name), part)).collect();
                 let commands = ruleset.change(parts.clone());
@@ -140,7 +144,7 @@ fn steps_lead_the_kernel_to_the_same_rules_as_all_at_once() {
                 prop_assert_eq!(ruleset.change(parts), "", "the same again is no change");
             }
             let by_steps = listed();
-            nft(&ruleset.whole()).unwrap();
+            nft(&ruleset.whole(&[])).unwrap();
             prop_assert_eq!(by_steps, listed());
             Ok(())
         });
@@ -152,7 +156,7 @@ fn steps_lead_the_kernel_to_the_same_rules_as_all_at_once() {
 fn frame_is_accepted_for_both_families_and_removed_without_trace() {
     in_a_network_of_its_own(|| {
         for family in Family::BOTH {
-            nft(&Ruleset::new(family).whole()).unwrap();
+            nft(&Ruleset::new(family).whole(&[])).unwrap();
         }
         assert!(listed().contains(TABLE));
         nft(&Family::BOTH.map(removal).concat()).unwrap();
@@ -186,4 +190,47 @@ add element ip steadfast-proxy service-nodeports { tcp . 30080 : accept }
     assert!(!ruleset.is_empty());
     ruleset.change([(key(2), Part::default())]);
     assert!(ruleset.is_empty());
+}
+
+#[test]
+fn clients_that_are_remembered_stay_so_when_all_rules_are_replaced() {
+    in_a_network_of_its_own(|| {
+        let set = "affinity-1-n/s/tcp/-10.244.0.1/80".to_owned();
+        let with = |seconds: u32| Part {
+            sets: BTreeMap::from([(
+                set.clone(),
+                format!("type ipv4_addr; flags dynamic,timeout; timeout {seconds}s;"),
+            )]),
+            ..Part::default()
+        };
+        let mut ruleset = Ruleset::new(Family::V4);
+        ruleset.change([(key(1), with(3600))]);
+        nft(&ruleset.whole(&[])).unwrap();
+        let table = table(Family::V4);
+        nft(&format!(
+            "add element {table} {set} {{ 192.0.2.7 timeout 3600s expires 1800s, 192.0.2.8 }}\n"
+        ))
+        .unwrap();
+        let remembered = read_remembered();
+        assert_eq!(remembered.len(), 2, "{remembered:?}");
+        nft(&ruleset.whole(&remembered)).unwrap();
+        let again = read_remembered();
+        let seconds = |clients: &[Remembered]| clients.iter().map(|client| client.expires_s).min().unwrap();
+        assert_eq!(again.len(), 2, "{again:?}");
+        assert!((1700..=1800).contains(&seconds(&again)), "{again:?}");
+        // Another time-out is another promise; a set that is gone is nobody's.
+        ruleset.change([(key(1), with(60))]);
+        nft(&ruleset.whole(&remembered)).unwrap();
+        assert_eq!(read_remembered(), []);
+        ruleset.change([(key(1), Part::default())]);
+        nft(&ruleset.whole(&remembered)).unwrap();
+    });
+}
+
+fn read_remembered() -> Vec<Remembered> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(nft::remembered(Family::V4)).unwrap()
 }

@@ -127,7 +127,8 @@ pub(super) async fn make_pair(
         .ok_or_else(|| system(format!("find {host_end}"))(io::ErrorKind::NotFound.into()))?
         .header
         .index;
-    // What a pod sends to itself by another address of its comes back where it came from.
+    // What a pod sends to itself by a Service's address comes back where it came from. The gateway would send it there,
+    // but where the kernel shows bridged packets to its filter (bridge-nf-call-iptables), the bridge itself does.
     let port = LinkBridgePort::new(index).hairpin(true).build();
     netlink_.handle.link().set_port(port).execute().await.map_err(fail())
 }
