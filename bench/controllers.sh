@@ -27,7 +27,7 @@ free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1
 # run NAME COMMAND…: in the background, its log in $dir/NAME.log, its pid in $pid.
 run() { local name=$1; shift; "$@" >"$dir/$name.log" 2>&1 & pid=$!; pids+=("$pid"); }
 
-until_ok() { until curl --silent --insecure --fail --output /dev/null --max-time 1 -H "Authorization: Bearer bench" "$1"; do sleep 0.1; done; }
+until_ok() { until curl --silent --insecure --fail --output /dev/null --max-time 1 "$@"; do sleep 0.1; done; }
 
 our_server() {
     local port; port=$(free_port)
@@ -52,7 +52,7 @@ reference_server() {
         --service-account-signing-key-file="$dir/sa.key" --service-account-issuer=https://bench \
         --max-requests-inflight=3000 --max-mutating-requests-inflight=1000
     server=$pid
-    until_ok "https://127.0.0.1:$port/readyz"
+    until_ok -H "Authorization: Bearer bench" "https://127.0.0.1:$port/readyz"
     kubeconfig=$dir/reference.kubeconfig
     cat >"$kubeconfig" <<KUBECONFIG
 apiVersion: v1
