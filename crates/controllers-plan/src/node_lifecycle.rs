@@ -1,6 +1,8 @@
 //! Nodes that have fallen silent are said to be unknown, and what is wrong with a node becomes taints, so that the
 //! scheduler and the evictor know of it.
 
+use std::collections::BTreeMap;
+
 use api::k8s::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +42,9 @@ pub struct Observed<'a> {
     pub heard_at: Timestamp,
     /// Its pods, if it is not ready.
     pub pods: Vec<&'a Pod>,
+    /// The pods (uid) that were to be called not ready since the node is not, each with the version of it that said
+    /// ready. Objects do not remember this, so whoever calls does.
+    pub marked: &'a BTreeMap<String, String>,
     /// How many nodes there are …
     pub nodes: usize,
     /// … and how many of them are ready.
@@ -69,7 +74,7 @@ pub fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan {
         // Taints follow from the conditions, which are different from then on.
         return draft;
     }
-    mark_pods(seen, now, &mut draft);
+    mark_pods(seen, silent_at <= now, now, &mut draft);
     let (old, new) = (taints_of(seen.node), taints(seen, now));
     if old != new {
         let message = format!("the taints of {name} follow its conditions");
@@ -114,14 +119,17 @@ fn unknown(node: &Node, now: Timestamp) -> Action {
     Action::patch_status(Target::of(node), json!({ "status": { "conditions": conditions } }))
 }
 
-/// The pods of a node that is not ready are not, whatever they said last.
-fn mark_pods(seen: &Observed<'_>, now: Timestamp, draft: &mut Plan) {
+/// The pods of a node that is not ready are not, whatever they said last. One that is said to be ready after that, by a
+/// node that speaks again, is: its agent knows better, and will not stop saying so.
+fn mark_pods(seen: &Observed<'_>, is_silent: bool, now: Timestamp, draft: &mut Plan) {
     if find(seen.node, "Ready").is_none_or(|ready| ready.status == "True") {
         return;
     }
     let mut chains = Vec::new();
     for pod in &seen.pods {
-        if condition(pod, "Ready").is_none_or(|ready| ready.status != "True") {
+        let is_said_again =
+            marked_at(seen, pod).is_some_and(|version| pod.metadata.resource_version.as_deref() != Some(version));
+        if condition(pod, "Ready").is_none_or(|ready| ready.status != "True") || (!is_silent && is_said_again) {
             continue;
         }
         let mut conditions = pod
@@ -153,6 +161,12 @@ fn mark_pods(seen: &Observed<'_>, now: Timestamp, draft: &mut Plan) {
         ));
         draft.steps.push(Step::Together(chains));
     }
+}
+
+/// The version of a pod that was to be called not ready, if it was.
+fn marked_at<'a>(seen: &Observed<'a>, pod: &Pod) -> Option<&'a str> {
+    let version = seen.marked.get(pod.metadata.uid.as_ref()?)?;
+    Some(version.as_str())
 }
 
 /// The taints that a node should have: those of others, and those that follow from its conditions.
@@ -269,6 +283,7 @@ mod tests {
             node,
             heard_at,
             pods: Vec::new(),
+            marked: &BTreeMap::new(),
             nodes,
             ready_nodes,
         };
@@ -353,19 +368,30 @@ mod tests {
             &json!([{"key": UNREACHABLE, "effect": "NoSchedule"}]),
         );
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "p", "uid": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            "metadata": {"name": "p", "uid": "p", "resourceVersion": "5"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }))
         .unwrap();
-        let now = "2026-11-22T12:00:00Z".parse().unwrap();
-        let seen = Observed {
-            node: &lost,
-            heard_at: now,
-            pods: vec![&pod],
-            nodes: 1,
-            ready_nodes: 0,
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let marks = |marked: &BTreeMap<String, String>, heard_at: Timestamp| {
+            let seen = Observed {
+                node: &lost,
+                heard_at,
+                pods: vec![&pod],
+                marked,
+                nodes: 1,
+                ready_nodes: 0,
+            };
+            let plan = plan(&seen, now);
+            assert!(plan.events.iter().all(|event| event.notice.reason == "NodeNotReady"));
+            plan.actions().count()
         };
-        let plan = plan(&seen, now);
-        assert_eq!(plan.actions().count(), 1);
-        assert_eq!(plan.events[0].notice.reason, "NodeNotReady");
+        let marked_at = |version: &str| BTreeMap::from([("p".to_owned(), version.to_owned())]);
+        let silent = now - GRACE;
+        assert_eq!(marks(&BTreeMap::new(), now), 1);
+        // What was tried and failed is tried again.
+        assert_eq!(marks(&marked_at("5"), now), 1);
+        // The agent speaks again and says that the pod is ready: then it is.
+        assert_eq!(marks(&marked_at("3"), now), 0);
+        assert_eq!(marks(&marked_at("3"), silent), 1);
     }
 }

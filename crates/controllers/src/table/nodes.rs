@@ -27,6 +27,10 @@ const LEASES: &str = "kube-node-lease";
 /// The index of pods that have ended, all under one term.
 const ENDED: &str = "ended";
 
+mod marks;
+
+use marks::Marks;
+
 /// When something was first seen to be as it is.
 #[derive(Default)]
 struct Since<V>(Mutex<HashMap<String, (V, Timestamp)>>);
@@ -58,7 +62,7 @@ impl<V: PartialEq> Since<V> {
 
 /// Nodes that have fallen silent are said to be unknown, and conditions become taints.
 pub(crate) fn lifecycle_row() -> Row {
-    let (heard, due) = (Since::default(), Mutex::new(HashMap::new()));
+    let (heard, marks, due) = (Since::default(), Marks::default(), Mutex::new(HashMap::new()));
     Row {
         name: "node-lifecycle-controller",
         watches: vec![
@@ -72,7 +76,7 @@ pub(crate) fn lifecycle_row() -> Row {
             if due.remove(&key.name).is_some_and(slept) {
                 heard.renew(&key.name, now);
             }
-            let plan = decide_lifecycle(caches, key, now, &heard);
+            let plan = decide_lifecycle(caches, key, now, &heard, &marks);
             due.extend(plan.again_at.map(|at| (key.name.clone(), at)));
             plan
         }),
@@ -167,9 +171,10 @@ fn has_lost_readiness(node: &Node) -> bool {
 /// What a node has said last: by its Lease, or by its status.
 type Word = (Option<Lease>, Vec<NodeCondition>);
 
-fn decide_lifecycle(caches: &Caches, key: &Key, now: Timestamp, heard: &Since<Word>) -> Plan {
+fn decide_lifecycle(caches: &Caches, key: &Key, now: Timestamp, heard: &Since<Word>, marks: &Marks) -> Plan {
     let Some(node) = caches.of::<Node>().get("", &key.name) else {
         heard.forget(&key.name);
+        marks.forget(&key.name);
         return Plan::default();
     };
     let lease = caches.of::<Lease>().get(LEASES, &key.name).map(|lease| Lease {
@@ -193,14 +198,18 @@ fn decide_lifecycle(caches: &Caches, key: &Key, now: Timestamp, heard: &Since<Wo
     } else {
         (Vec::new(), Vec::new())
     };
+    let marked = marks.of(&node);
     let seen = node_lifecycle::Observed {
         node: &node,
         heard_at,
         pods: pods.iter().map(Arc::as_ref).collect(),
+        marked: &marked,
         nodes: nodes.len(),
         ready_nodes: nodes.iter().filter(|node| node_lifecycle::is_ready(node)).count(),
     };
-    node_lifecycle::plan(&seen, now)
+    let plan = node_lifecycle::plan(&seen, now);
+    marks.note(&node, &plan);
+    plan
 }
 
 /// All pods of a node when its taints change.
