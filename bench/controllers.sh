@@ -48,7 +48,8 @@ reference_server() {
     echo 'bench,admin,admin,system:masters' >"$dir/tokens"
     run server "$kube/kube-apiserver" --etcd-servers="http://127.0.0.1:$clients" --secure-port="$port" \
         --bind-address=127.0.0.1 --cert-dir="$dir/certs" --service-cluster-ip-range=10.97.0.0/16 \
-        --token-auth-file="$dir/tokens" --authorization-mode=AlwaysAllow --service-account-key-file="$dir/sa.key" \
+        --token-auth-file="$dir/tokens" --authorization-mode=AlwaysAllow --disable-admission-plugins=ServiceAccount \
+        --service-account-key-file="$dir/sa.key" \
         --service-account-signing-key-file="$dir/sa.key" --service-account-issuer=https://bench \
         --max-requests-inflight=3000 --max-mutating-requests-inflight=1000
     server=$pid
