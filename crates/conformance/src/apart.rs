@@ -65,7 +65,7 @@ impl Controllers {
         let log = self.log();
         let refusals: Vec<&str> = log
             .lines()
-            .filter(|line| line.to_lowercase().contains("forbidden") || line.contains("403"))
+            .filter(|line| line.to_lowercase().contains("forbidden"))
             .collect();
         ensure!(refusals.is_empty(), "they lack rights:\n{}", refusals.join("\n"));
         Ok(())
