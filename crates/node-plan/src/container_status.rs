@@ -3,15 +3,18 @@
 use crate::backoff::{RESTART_DELAY, plus_s};
 use crate::definitions::of_ephemeral;
 use crate::observed::{Container, ContainerState, Job, Observed, StartFailure};
+use crate::resize::{applied, ended_for_resize, is_same};
 use crate::restart::{restart_at, should_restart};
 use crate::start::is_sidecar;
 use api::k8s::api::core::v1::{
     Container as Definition, ContainerState as State, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, ContainerUser, EphemeralContainer, LinuxContainerUser, Pod, PodSpec,
-    VolumeMountStatus,
+    ResourceRequirements, VolumeMountStatus,
 };
+use api::k8s::apimachinery::pkg::api::resource::Quantity;
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// How long a fresh failure's own reason is shown before the reason of its back-off.
 const FRESH_S: i64 = 5;
@@ -112,12 +115,10 @@ fn status(seen: &Observed<'_>, definition: &Definition, runs_to_completion: bool
         },
         image_id: newest.image_id.clone(),
         container_id: Some(format!("{}://{}", seen.runtime, newest.id)),
-        resources: definition
-            .resources
-            .clone()
-            .filter(|_| newest.state == ContainerState::Running),
+        allocated_resources: allocated(seen, definition),
+        resources: Some(resources(seen, definition, newest)),
         user: user(newest),
-        volume_mounts: volume_mounts(definition),
+        volume_mounts: volume_mounts(definition, Some(newest)),
         ..ContainerStatus::default()
     }
 }
@@ -150,7 +151,7 @@ fn without_record(seen: &Observed<'_>, definition: &Definition, now: Timestamp) 
         started: Some(false),
         last_state: Some(old.and_then(|s| s.last_state.clone()).unwrap_or_default()),
         restart_count: old.map_or(0, |s| s.restart_count),
-        volume_mounts: volume_mounts(definition),
+        volume_mounts: volume_mounts(definition, None),
         ..ContainerStatus::default()
     };
     let kept = old.filter(|_| stopping && old_state.terminated.is_some());
@@ -250,6 +251,9 @@ pub(crate) fn in_seconds(time: &Time) -> Time {
 fn held(seen: &Observed<'_>, definition: &Definition, ended: &Container, now: Timestamp) -> Option<State> {
     let spec = seen.pod.spec.as_ref()?;
     let init = spec.init_containers.iter().flatten().any(|c| c.name == definition.name);
+    if seen.memory.stopping.is_none() && ended_for_resize(seen, definition, ended) {
+        return Some(waiting(seen, &definition.name, now));
+    }
     let comes_again = is_sidecar(definition)
         || should_restart(spec, definition, ended)
         || (init && ended.exit_code != 0 && spec.restart_policy.as_deref() != Some("Never"));
@@ -329,6 +333,19 @@ fn waiting_state(reason: &str, message: Option<String>) -> State {
     }
 }
 
+/// What the node has reserved for a container that can be resized.
+fn allocated(seen: &Observed<'_>, definition: &Definition) -> Option<BTreeMap<String, Quantity>> {
+    seen.memory.granted.containers.get(&definition.name)?;
+    definition.resources.as_ref()?.requests.clone()
+}
+
+/// What a container has: a running one what was last applied, another what it will be made with.
+fn resources(seen: &Observed<'_>, definition: &Definition, newest: &Container) -> ResourceRequirements {
+    let granted = definition.resources.clone().unwrap_or_default();
+    let has = applied(seen, newest).filter(|_| newest.state == ContainerState::Running);
+    has.filter(|has| !is_same(has, &granted)).cloned().unwrap_or(granted)
+}
+
 fn user(c: &Container) -> Option<ContainerUser> {
     let (uid, gid, groups) = c.user.clone()?;
     let supplemental_groups = Some(groups).filter(|g| !g.is_empty());
@@ -341,13 +358,16 @@ fn user(c: &Container) -> Option<ContainerUser> {
     })
 }
 
-fn volume_mounts(definition: &Definition) -> Option<Vec<VolumeMountStatus>> {
+fn volume_mounts(definition: &Definition, c: Option<&Container>) -> Option<Vec<VolumeMountStatus>> {
     let mounts = definition.volume_mounts.as_ref().filter(|m| !m.is_empty())?;
     let status = mounts.iter().map(|m| VolumeMountStatus {
         name: m.name.clone(),
         mount_path: m.mount_path.clone(),
         read_only: m.read_only.filter(|ro| *ro),
-        recursive_read_only: m.read_only.filter(|ro| *ro).map(|_| "Disabled".to_owned()),
+        recursive_read_only: m.read_only.filter(|ro| *ro).map(|_| {
+            let is_recursive = c.is_some_and(|c| c.recursive_read_only.contains(&m.mount_path));
+            if is_recursive { "Enabled" } else { "Disabled" }.to_owned()
+        }),
         ..VolumeMountStatus::default()
     });
     Some(status.collect())

@@ -12,11 +12,13 @@ mod env;
 mod evict;
 mod hosts;
 mod image;
+mod image_gc;
 mod observed;
 mod payload;
 mod phase;
 mod plan;
 mod probe;
+mod resize;
 mod resources;
 mod restart;
 mod start;
@@ -30,6 +32,7 @@ pub use env::{EnvError, Sources, environment, expand, field_value, resource_valu
 pub use evict::{Candidate, DiskUse, Left, Pressure, first_to_leave, has_disk_limits, over_disk_limits, pressure};
 pub use hosts::{hosts_file, pod_hostname};
 pub use image::{ImageAction, ImageName, image_action, parse_image, resolve_policy};
+pub use image_gc::{ImageUse, superfluous_images};
 pub use observed::{
     Container, ContainerState, Failure, Job, Memory, Observed, POD_SUBJECT, Sandbox, StartFailure, Stopping, Verdicts,
     Volumes,
@@ -37,6 +40,9 @@ pub use observed::{
 pub use payload::{PayloadError, PayloadFile, Wanted, volume_payload, wanted_objects};
 pub use plan::{KillReason, Plan, Reason, Step, plan};
 pub use probe::{Outcome, ProbeKind, ProbeMachine, probe_of, probes_of};
+pub use resize::{
+    Granted, Pending, Requests, admit, is_same, larger, memory_shrinks_to, requests, wanted, with_granted,
+};
 pub use resources::{
     ContainerResources, Qos, cgroup_parent, container_resources, cpu_shares, pod_resources, qos_class,
     quantity_rounded_up,

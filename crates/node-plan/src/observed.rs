@@ -1,7 +1,8 @@
 //! What the node has seen of one pod when it plans: the object, its sandboxes and containers, and what only this
 //! process remembers (failed starts, probe verdicts).
 
-use api::k8s::api::core::v1::{Pod, PodStatus};
+use crate::resize::{Granted, Pending};
+use api::k8s::api::core::v1::{Pod, PodStatus, ResourceRequirements};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ pub const POD_SUBJECT: &str = "";
 /// All that a plan depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// The pod as the API last gave it.
+    /// The pod as the API last gave it, with the resources it was granted.
     pub pod: &'a Pod,
     /// Whether the object is gone from the API: what is left of it must stop, and nobody reads its status any more.
     pub removed: bool,
@@ -61,7 +62,7 @@ pub enum ContainerState {
 }
 
 /// A container as the runtime reports it, with what the node wrote on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Container {
     /// The runtime's id.
     pub id: String,
@@ -93,6 +94,10 @@ pub struct Container {
     pub hash: String,
     /// Seconds to wait after its end before the next start; what the node wrote on it.
     pub backoff_s: u32,
+    /// The resources it was made with, as the node wrote them on it.
+    pub resources: Option<ResourceRequirements>,
+    /// Where what is mounted is read-only recursively.
+    pub recursive_read_only: BTreeSet<String>,
     /// uid, gid and groups of its first process, where the runtime tells.
     pub user: Option<(i64, i64, Vec<i64>)>,
 }
@@ -120,6 +125,12 @@ pub struct Memory {
     pub deleted: bool,
     /// The pod was refused by this node: reason and message.
     pub refused: Option<(String, String)>,
+    /// The resources it was granted.
+    pub granted: Granted,
+    /// Why it is not granted what it wants.
+    pub resize_pending: Option<Pending>,
+    /// Why its containers have not got what it was granted.
+    pub resize_failure: Option<Failure>,
 }
 
 /// A shutdown under way.

@@ -89,6 +89,11 @@ pub enum Step {
         /// Its name.
         name: String,
     },
+    /// Change the control groups of running containers, and of the pod.
+    Resize {
+        /// Names and ids of the containers.
+        containers: Vec<(String, String)>,
+    },
     /// Unmount everything and remove the pod's directory.
     UnmountVolumes,
     /// Tell the API that nothing is left: DELETE with grace 0.

@@ -2,6 +2,7 @@
 
 use api::k8s::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use api::k8s::apimachinery::pkg::api::resource::Quantity;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Quality-of-service class of a pod.
@@ -16,7 +17,7 @@ pub enum Qos {
 }
 
 /// What the runtime is told of a container's or pod's resources; 0 means "not set".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerResources {
     /// CPU shares (cgroup v1 units).
     pub cpu_shares: i64,

@@ -4,6 +4,7 @@ use crate::container_status::{is_started, reported};
 use crate::definitions::of_ephemeral;
 use crate::observed::{Container, ContainerState, Job, Observed, Volumes};
 use crate::plan::{Plan, Step};
+use crate::resize::{self, ended_for_resize, must_restart};
 use crate::restart::{container_hash, next_backoff_s, restart_at, should_restart};
 use api::k8s::api::core::v1::{Container as Definition, PodSpec};
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp, plan: &mut Plan) {
         if initialize(seen, spec, now, plan) {
             run_containers(seen, spec, now, plan);
         }
+        resize::plan(seen, now, plan);
     }
     // Last: what must start does not wait for records to go.
     prune(seen, now, plan);
@@ -196,7 +198,8 @@ fn keep_running(seen: &Observed<'_>, spec: &PodSpec, definition: &Definition, no
     match seen.current(&definition.name) {
         Some(c) if c.state == ContainerState::Running => condemn(seen, spec, definition, c, now, plan),
         Some(c) if c.state == ContainerState::Exited => {
-            if is_sidecar(definition) || should_restart(spec, definition, c) {
+            let restarts = should_restart(spec, definition, c) || ended_for_resize(seen, definition, c);
+            if is_sidecar(definition) || restarts {
                 start(seen, definition, now, plan);
             }
         }
@@ -235,6 +238,9 @@ fn condemn(
     } else if !running.hash.is_empty() && running.hash != container_hash(definition) {
         let why = format!("Container {} definition changed, will be restarted", running.name);
         kill(seen, spec, running, None, why, now, plan);
+    } else if must_restart(seen, definition, running) {
+        let why = format!("Container {} resize requires restart", running.name);
+        kill(seen, spec, running, None, why, now, plan);
     }
 }
 
@@ -267,7 +273,10 @@ fn start(seen: &Observed<'_>, definition: &Definition, now: Timestamp, plan: &mu
     let Some(sandbox) = seen.live_sandbox() else { return };
     let newest = seen.newest(name);
     let ended = newest.filter(|c| c.state == ContainerState::Exited);
-    let mut not_before = ended.map_or(now, restart_at);
+    let mut not_before = match ended {
+        Some(ended) if !ended_for_resize(seen, definition, ended) => restart_at(ended),
+        _ => now,
+    };
     if let Some(failed) = seen.memory.failures.get(name) {
         not_before = not_before.max(failed.failure.retry_at);
         // The shown reason changes while the next try is held back.

@@ -3,11 +3,15 @@
 use crate::container_status::{ephemeral_statuses, in_seconds, statuses};
 use crate::observed::{Job, Observed};
 use crate::phase::{self, Ended};
+use crate::resize::{self, Pending};
 use crate::resources::qos_class;
 use crate::start::{is_initialized, is_sidecar};
 use api::k8s::api::core::v1::{ContainerStatus, HostIP, PodCondition, PodIP, PodSpec, PodStatus};
 use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::Timestamp;
+
+/// Conditions that are there only while they hold.
+const RESIZE_CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 /// The status of a pod, made from what was seen.
 pub(crate) fn pod_status(seen: &Observed<'_>, now: Timestamp) -> PodStatus {
@@ -123,13 +127,33 @@ fn conditions(
     let mut all: Vec<PodCondition> = ours
         .into_iter()
         .chain(evicted)
+        .chain(of_resize(seen))
         .map(|(type_, verdict)| verdict.into_condition(type_, &old, seen, now))
         .collect();
     all.extend(
         old.into_iter()
-            .filter(|o| !all.iter().any(|c| c.type_ == o.type_))
+            .filter(|o| !all.iter().any(|c| c.type_ == o.type_) && !RESIZE_CONDITIONS.contains(&o.type_.as_str()))
             .collect::<Vec<_>>(),
     );
+    all
+}
+
+/// How far a resize is; nothing if there is none.
+fn of_resize(seen: &Observed<'_>) -> Vec<(&'static str, Verdict)> {
+    let [pending, in_progress] = RESIZE_CONDITIONS;
+    let mut all = Vec::new();
+    if seen.memory.stopping.is_some() {
+        return all;
+    }
+    if let Some(Pending { reason, message }) = &seen.memory.resize_pending {
+        let why = Some((*reason, message.clone()));
+        all.push((pending, Verdict { holds: true, why }));
+    }
+    if resize::in_progress(seen) {
+        let failure = seen.memory.resize_failure.as_ref();
+        let why = failure.map(|f| ("Error", f.message.clone()));
+        all.push((in_progress, Verdict { holds: true, why }));
+    }
     all
 }
 

@@ -1,9 +1,12 @@
 //! A container of a pod, in CRI's words.
 
+mod devices;
+mod recursive;
+
 use crate::run::Node;
 use crate::runtime::{
     BACKOFF, CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY, POD_NAME, POD_NAMESPACE, POD_UID, PRE_STOP,
-    RESTART_COUNT,
+    RESOURCES, RESTART_COUNT,
 };
 use crate::security::{self, ImageUser};
 use crate::volumes::{Mounted, pod_dir, sub_path};
@@ -68,17 +71,6 @@ pub(crate) fn container_config(node: &Node, parts: &Parts<'_>) -> Result<Contain
             .map(|text| expand(text, |name| env.get(name).cloned()))
             .collect()
     };
-    if definition.volume_devices.iter().flatten().next().is_some() {
-        return Err("volumeDevices are not supported by this node".into());
-    }
-    if definition
-        .volume_mounts
-        .iter()
-        .flatten()
-        .any(|m| m.recursive_read_only.as_deref() == Some("Enabled"))
-    {
-        return Err("recursiveReadOnly: Enabled is not supported by this node".into());
-    }
     let name = format!(
         "{}_{}({})",
         pod.metadata.name.as_deref().unwrap_or_default(),
@@ -104,6 +96,7 @@ pub(crate) fn container_config(node: &Node, parts: &Parts<'_>) -> Result<Contain
         args: expanded(definition.args.as_deref()),
         working_dir: definition.working_dir.clone().unwrap_or_default(),
         mounts: mounts(node, parts, &env)?,
+        devices: devices::devices(spec, definition, parts.mounted)?,
         envs: env
             .into_iter()
             .map(|(key, value)| KeyValue {
@@ -160,6 +153,10 @@ fn annotations(spec: &PodSpec, parts: &Parts<'_>) -> HashMap<String, String> {
     if let Some(json) = hook.and_then(|hook| serde_json::to_string(hook).ok()) {
         all.insert(PRE_STOP.to_owned(), json);
     }
+    let resources = definition.resources.as_ref();
+    if let Some(json) = resources.and_then(|resources| serde_json::to_string(resources).ok()) {
+        all.insert(RESOURCES.to_owned(), json);
+    }
     all
 }
 
@@ -176,7 +173,8 @@ fn stop_signal(definition: &Container) -> i32 {
     name.and_then(Signal::from_str_name).map_or(0, |signal| signal as i32)
 }
 
-fn resources(node: &Node, spec: &PodSpec, definition: &Container) -> LinuxContainerResources {
+/// What the runtime is told of a container's resources.
+pub(crate) fn resources(node: &Node, spec: &PodSpec, definition: &Container) -> LinuxContainerResources {
     let wanted = container_resources(spec, definition, node.machine.memory_bytes);
     LinuxContainerResources {
         cpu_shares: wanted.cpu_shares,
@@ -199,7 +197,7 @@ fn mounts(node: &Node, parts: &Parts<'_>, env: &BTreeMap<String, String>) -> Res
             .join(&mount.name)
             .join(&definition.name)
             .join(i.to_string());
-        all.push(volume_mount(parts, mount, env, &place)?);
+        all.push(volume_mount(parts, mount, env, &place, node.recursive_read_only)?);
     }
     let is_taken = |path: &str, all: &[Mount]| all.iter().any(|m| Path::new(&m.container_path) == Path::new(path));
     if !is_taken("/etc/hosts", &all) {
@@ -221,11 +219,18 @@ fn volume_mount(
     mount: &VolumeMount,
     env: &BTreeMap<String, String>,
     place: &Path,
+    runtime_can: bool,
 ) -> Result<Mount, String> {
     let volume = parts
         .mounted
         .get(&mount.name)
         .ok_or_else(|| format!("volume {} is not mounted", mount.name))?;
+    if devices::is_block_device(volume) && is_claim(parts.pod, &mount.name) {
+        return Err(format!(
+            "volume {} has volumeMode Block, but is specified in volumeMounts",
+            mount.name
+        ));
+    }
     let part = match (&mount.sub_path, &mount.sub_path_expr) {
         (_, Some(expr)) if !expr.is_empty() => {
             let unknown = std::cell::Cell::new(false);
@@ -259,9 +264,16 @@ fn volume_mount(
         container_path,
         host_path: host_path.to_string_lossy().into_owned(),
         readonly: mount.read_only == Some(true),
+        recursive_read_only: recursive::is_recursive(mount, runtime_can)?,
         propagation: propagation as i32,
         ..Mount::default()
     })
+}
+
+fn is_claim(pod: &Pod, volume: &str) -> bool {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let mut named = volumes.filter(|v| v.name == volume);
+    named.any(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some())
 }
 
 fn file_mount(container_path: &str, host_path: &Path) -> Mount {

@@ -1,11 +1,12 @@
 //! The steps of plans, carried out. Each job is a task of the pod's worker and ends with what the worker must remember.
 
-use crate::cgroup::{self, Limits};
+use crate::cgroup;
 use crate::container_config::{Parts, container_config};
 use crate::events::Severity;
 use crate::hooks;
 use crate::images::{self, ImageError};
 use crate::references::References;
+use crate::resize::{self, Resized};
 use crate::run::Node;
 use crate::runtime::{CONTAINER_NAME, PRE_STOP, Record};
 use crate::sandbox_config::{log_dir, sandbox_config};
@@ -14,7 +15,7 @@ use api::k8s::api::core::v1::{Container, LifecycleHandler, Pod};
 use cri::v1;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Preconditions};
-use node_plan::Sources;
+use node_plan::{ContainerResources, Sources};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) pod_ips: Vec<String>,
     /// Where the volumes are.
     pub(crate) mounted: Arc<Mounted>,
+    /// What the pod's cgroup was last set to, if that was ever changed.
+    pub(crate) cgroup: Option<ContainerResources>,
 }
 
 impl Context {
@@ -70,6 +73,8 @@ pub(crate) enum Outcome {
     Started,
     /// A start failed.
     NotStarted(StartError),
+    /// Containers were resized, as far as it went.
+    Resized(Resized),
     /// A start was given up.
     Cancelled,
     /// The API's object is deleted.
@@ -163,19 +168,12 @@ pub(crate) async fn create_sandbox(ctx: Context, attempt: u32) -> Outcome {
     }
 }
 
-/// Makes the pod's cgroup with its limits.
+/// Makes the pod's cgroup with its limits, at least as large as what may still run in it needs.
 async fn make_cgroup(ctx: &Context) -> Result<(), String> {
     let spec = ctx.pod.spec.clone().unwrap_or_default();
-    let config = &ctx.node.config;
-    let uid = ctx.pod.metadata.uid.as_deref().unwrap_or_default();
-    let parent = node_plan::cgroup_parent(&config.cgroup_root, node_plan::qos_class(&spec), uid);
-    let limits = Limits {
-        resources: node_plan::pod_resources(&spec),
-        pids_max: config.pod_pids_max,
-    };
-    let made = tokio::task::spawn_blocking(move || cgroup::make_pod(&parent, &limits)).await;
-    let made = made.map_err(|error| error.to_string())?;
-    made.map_err(|error| format!("cannot make the pod's cgroup: {error}"))
+    let wanted = node_plan::pod_resources(&spec);
+    let limits = ctx.cgroup.map_or(wanted, |had| node_plan::larger(had, wanted));
+    resize::set_cgroup(&ctx.node, &ctx.pod, limits).await
 }
 
 /// Never two live containers of one pod identity: another pod of this name of which anything is left.
@@ -320,6 +318,11 @@ async fn make(
 ) -> Result<String, Outcome> {
     let failed = |status: tonic::Status| start_error("CreateContainerError", status.message());
     remove_unstarted(ctx, &definition.name).await.map_err(failed)?;
+    if ctx.cgroup.is_some() {
+        // What it was granted since may be more than the pod's cgroup allows.
+        let made = make_cgroup(ctx).await;
+        made.map_err(|why| start_error("CreateContainerError", why))?;
+    }
     let target = target(ctx, &definition.name).await?;
     let parts = (ctx.clone(), how.clone(), definition.clone(), image.clone());
     // Makes files and bind mounts.

@@ -6,9 +6,10 @@ use crate::eviction::{self, Felt};
 use crate::facts::Machine;
 use crate::objects::Objects;
 use crate::pods::{self, Registry};
+use crate::resize::Grants;
 use crate::runtime::{Runtime, timed};
 use crate::stats::Rates;
-use crate::{lease, log_rotation, pleg, reclaim, registration, server};
+use crate::{image_gc, lease, log_rotation, pleg, reclaim, registration, server};
 use anyhow::Context;
 use api::k8s::api::core::v1::Service;
 use futures::StreamExt;
@@ -58,6 +59,10 @@ pub(crate) struct Node {
     pub(crate) pulls: Semaphore,
     /// What the machine has run out of, of late.
     pub(crate) pressure: Felt,
+    /// Whether the runtime can make what is mounted below a mount read-only, too.
+    pub(crate) recursive_read_only: bool,
+    /// What pods were granted.
+    pub(crate) grants: Grants,
     /// The last samples of CPU time.
     pub(crate) rates: Rates,
 }
@@ -101,6 +106,8 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
         objects: Objects::new(client.clone()),
         pulls: Semaphore::new(PULLS_MAX),
         pressure: Felt::default(),
+        recursive_read_only: recursive_read_only(&runtime).await,
+        grants: Grants::default(),
         rates: Rates::default(),
         runtime_version: format!("{runtime_name}://{version}"),
         runtime_name,
@@ -119,6 +126,7 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
     };
     let node_uid = object.uid().unwrap_or_default();
     parts.spawn(lease::run(node.clone(), node_uid, stop.clone()));
+    parts.spawn(image_gc::run(node.clone(), object.clone(), stop.clone()));
     parts.spawn(registration::run(node.clone(), object, stop.clone()));
     parts.spawn(log_rotation::run(node.clone(), stop.clone()));
     parts.spawn(eviction::run(node.clone(), registry.clone(), stop.clone()));
@@ -176,6 +184,23 @@ async fn runtime_version(runtime: &Runtime, shutdown: &CancellationToken) -> Opt
             () = tokio::time::sleep(RUNTIME_RETRY) => {}
         }
     }
+}
+
+/// Whether the runtime says that it makes mounts recursively read-only; older ones say nothing.
+async fn recursive_read_only(runtime: &Runtime) -> bool {
+    let request = timed(cri::v1::StatusRequest { verbose: false }, RUNTIME_TIMEOUT);
+    let handlers = match runtime.containers.clone().status(request).await {
+        Ok(answer) => answer.into_inner().runtime_handlers,
+        Err(error) => {
+            tracing::warn!(%error, "the runtime does not tell what it can");
+            Vec::new()
+        }
+    };
+    let default = handlers
+        .into_iter()
+        .find(|h| h.name.is_empty())
+        .and_then(|h| h.features);
+    default.is_some_and(|f| f.recursive_read_only_mounts)
 }
 
 async fn follow_services(client: Client, writer: reflector::store::Writer<Service>) {

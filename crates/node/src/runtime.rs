@@ -33,6 +33,8 @@ pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMess
 pub(crate) const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
 /// Annotation: the pod's grace in seconds.
 pub(crate) const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+/// Annotation: the container's resources as JSON.
+pub(crate) const RESOURCES: &str = "steadfast.io/resources";
 /// Annotation: seconds from the container's end to the next start.
 pub(crate) const BACKOFF: &str = "steadfast.io/restart-backoff-seconds";
 
@@ -210,19 +212,23 @@ impl Runtime {
         Ok(labels.filter_map(|mut labels| labels.remove(POD_UID)).collect())
     }
 
-    /// All that the runtime knows of a pod. Records of `known` containers that have ended are not asked for again.
-    pub(crate) async fn pod(&self, uid: &str, known: &[Record]) -> Result<PodRecords, Status> {
+    /// All that the runtime knows of a pod. What is in the same state as it is `known` is not asked for again: all else
+    /// of it changes only with the state.
+    pub(crate) async fn pod(&self, uid: &str, known: &PodRecords) -> Result<PodRecords, Status> {
         let mut records = PodRecords::default();
-        for sandbox in self.sandboxes(Some(uid)).await? {
-            if let Some(sandbox) = self.sandbox(&sandbox.id).await? {
-                records.sandboxes.push(sandbox);
-            }
+        for listed in self.sandboxes(Some(uid)).await? {
+            let ready = listed.state == v1::PodSandboxState::SandboxReady as i32;
+            let is_same = |s: &&Sandbox| s.id == listed.id && s.ready == ready && !(ready && s.ips.is_empty());
+            let sandbox = match known.sandboxes.iter().find(is_same) {
+                Some(sandbox) => Some(sandbox.clone()),
+                None => self.sandbox(&listed.id).await?,
+            };
+            records.sandboxes.extend(sandbox);
         }
         for listed in self.list_containers(Some(uid)).await? {
-            let ended = known
-                .iter()
-                .find(|r| r.container.id == listed.id && r.container.state == ContainerState::Exited);
-            let record = match ended {
+            let state = container_state(listed.state);
+            let is_same = |r: &&Record| r.container.id == listed.id && r.container.state == state;
+            let record = match known.containers.iter().find(is_same) {
                 Some(record) => Some(record.clone()),
                 None => self.container(&listed.id, &listed.pod_sandbox_id).await?,
             };
@@ -426,13 +432,17 @@ fn timestamp(nanos: i64) -> Option<Timestamp> {
     }
 }
 
-fn record(status: v1::ContainerStatus, sandbox_id: &str) -> Record {
-    let state = match CriState::try_from(status.state) {
+fn container_state(state: i32) -> ContainerState {
+    match CriState::try_from(state) {
         Ok(CriState::ContainerCreated) => ContainerState::Created,
         Ok(CriState::ContainerRunning) => ContainerState::Running,
         Ok(CriState::ContainerExited) => ContainerState::Exited,
         _ => ContainerState::Unknown,
-    };
+    }
+}
+
+fn record(status: v1::ContainerStatus, sandbox_id: &str) -> Record {
+    let state = container_state(status.state);
     let annotation = |name: &str| status.annotations.get(name).cloned().unwrap_or_default();
     let user = status
         .user
@@ -463,6 +473,16 @@ fn record(status: v1::ContainerStatus, sandbox_id: &str) -> Record {
         image_id: status.image_ref,
         hash: annotation(HASH),
         backoff_s: annotation(BACKOFF).parse().unwrap_or(0),
+        resources: status
+            .annotations
+            .get(RESOURCES)
+            .and_then(|json| serde_json::from_str(json).ok()),
+        recursive_read_only: status
+            .mounts
+            .iter()
+            .filter(|mount| mount.recursive_read_only)
+            .map(|mount| mount.container_path.clone())
+            .collect(),
         user,
     };
     Record {

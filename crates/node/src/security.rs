@@ -148,6 +148,22 @@ pub(crate) fn of_container(
     })
 }
 
+/// Whether a pod asks for a profile of AppArmor.
+pub(crate) fn needs_apparmor(spec: &PodSpec) -> bool {
+    let own = spec
+        .security_context
+        .as_ref()
+        .and_then(|s| s.app_armor_profile.as_ref());
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let of_containers = containers.filter_map(|c| c.security_context.as_ref()?.app_armor_profile.as_ref());
+    own.into_iter().chain(of_containers).any(|p| p.type_ != "Unconfined")
+}
+
+/// Whether this machine has AppArmor.
+pub(crate) fn has_apparmor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
 fn apparmor(wanted: &AppArmorProfile) -> SecurityProfile {
     use v1::security_profile::ProfileType;
     match wanted.type_.as_str() {

@@ -205,6 +205,10 @@ fn changed_conditions(current: Option<&Value>, wanted: &Value) -> Option<Value> 
         }
         changed.push(condition);
     }
+    let is_wanted = |type_: &Value| wanted.as_array().into_iter().flatten().any(|c| c["type"] == *type_);
+    for gone in current.iter().filter(|c| !is_wanted(&c["type"])) {
+        changed.push(json!({"$patch": "delete", "type": gone["type"]}));
+    }
     if changed.is_empty() {
         None
     } else {

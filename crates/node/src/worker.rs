@@ -3,17 +3,20 @@
 //! It keeps nothing that a restart of the agent could not find again: the pod from the API, its sandboxes and
 //! containers from the runtime. What it remembers besides is only about things in progress.
 
+mod grant;
 mod observe;
 mod outcome;
 
 use crate::jobs::{self, Context, Outcome, Start};
 use crate::prober;
 use crate::references::References;
+use crate::resize;
 use crate::run::Node;
 use crate::runtime::PodRecords;
+use crate::security;
 use crate::status::{Publisher, is_newer};
 use crate::volumes::Mounted;
-use api::k8s::api::core::v1::Pod;
+use api::k8s::api::core::v1::{Pod, ResourceRequirements};
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
 use jiff::{SignedDuration, Timestamp};
@@ -55,10 +58,17 @@ pub(crate) struct Worker {
     uid: String,
     latest: watch::Receiver<Latest>,
     wake: Arc<Notify>,
+    /// The pod as the API has it.
+    wanted: Arc<Pod>,
+    /// The same with the resources it was granted; all work is for this one.
     pod: Arc<Pod>,
     removed: bool,
     records: PodRecords,
+    /// Whether the records may be out of date.
+    must_look: bool,
     memory: Memory,
+    /// A resize was granted, and its end is to be told.
+    is_resizing: bool,
     volumes: Volumes,
     mounted: Arc<Mounted>,
     busy: BTreeMap<String, Job>,
@@ -97,12 +107,13 @@ impl Worker {
             ..Memory::default()
         };
         memory.refused = refusal(&pod);
-        Self {
+        let mut this = Self {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             latest,
             wake,
             removed,
             records: PodRecords::default(),
+            must_look: true,
             memory,
             volumes: Volumes::Unknown,
             mounted: Arc::default(),
@@ -120,8 +131,12 @@ impl Worker {
             told: BTreeMap::new(),
             because: Vec::new(),
             node,
+            wanted: pod.clone(),
             pod,
-        }
+            is_resizing: false,
+        };
+        this.first_grant();
+        this
     }
 
     /// Works until nothing of the pod is left, or until shutdown; the pod's uid.
@@ -129,7 +144,9 @@ impl Worker {
         self.tell_refusal();
         loop {
             self.take_latest();
-            let again_at = match self.observe().await {
+            let observed = if self.must_look { self.observe().await } else { Ok(()) };
+            self.must_look = observed.is_err();
+            let again_at = match observed {
                 Ok(()) => {
                     let plan = self.plan();
                     if plan.done {
@@ -149,6 +166,7 @@ impl Worker {
                 () = self.something_happens(again_at) => {}
             }
         }
+        self.node.grants.release(&self.uid);
         self.uid
     }
 
@@ -180,7 +198,8 @@ impl Worker {
                 .map(|s| s.ephemeral_containers.as_ref().map_or(0, Vec::len))
         };
         let has_more = wanted(&self.pod) != wanted(&newest);
-        self.pod = newest;
+        self.wanted = newest;
+        self.grant();
         if has_more {
             self.references = References::new(&self.node, &self.pod);
             self.changes = self.references.changes();
@@ -229,7 +248,8 @@ impl Worker {
         }
         if !self.removed && !self.memory.deleted {
             self.tell_waiting(&plan.status);
-            self.publisher.publish(&self.pod, plan.status.clone());
+            self.tell_resized(plan.status.conditions.as_deref().unwrap_or_default());
+            self.publisher.publish(&self.wanted, plan.status.clone());
         }
         for step in &plan.steps {
             self.take(step.clone(), now);
@@ -267,10 +287,26 @@ impl Worker {
             // Only a Kill with a shorter grace replaces what is under way.
             old.abort.abort();
         }
-        let ctx = self.context();
         let cancel = CancellationToken::new();
+        let Some((job, abort)) = self.begin(step, &cancel, now) else {
+            return;
+        };
+        self.tasks.insert(
+            subject.clone(),
+            Task {
+                id: abort.id(),
+                abort,
+                cancel,
+            },
+        );
+        self.busy.insert(subject, job);
+    }
+
+    /// The job of a step; `None` if what it works on is gone.
+    fn begin(&mut self, step: Step, cancel: &CancellationToken, now: Timestamp) -> Option<(Job, AbortHandle)> {
+        let ctx = self.context();
         let record = |id: &str| self.records.containers.iter().find(|r| r.container.id == id).cloned();
-        let (job, abort) = match step {
+        let begun = match step {
             Step::PrepareVolumes => (Job::Pod, self.jobs.spawn(jobs::prepare_volumes(ctx))),
             Step::UnmountVolumes => (Job::Pod, self.jobs.spawn(jobs::unmount_volumes(ctx))),
             Step::CreateSandbox { attempt } => (Job::Pod, self.jobs.spawn(jobs::create_sandbox(ctx, attempt))),
@@ -301,7 +337,7 @@ impl Worker {
                 )
             }
             Step::Kill { id, grace_s, why, .. } => {
-                let Some(record) = record(&id) else { return };
+                let record = record(&id)?;
                 let deadline = now
                     .checked_add(SignedDuration::from_secs(grace_s))
                     .unwrap_or(Timestamp::MAX);
@@ -311,20 +347,16 @@ impl Worker {
                 )
             }
             Step::RemoveContainer { id, .. } => {
-                let Some(record) = record(&id) else { return };
+                let record = record(&id)?;
                 (Job::Remove, self.jobs.spawn(jobs::remove_container(ctx, record)))
             }
-            Step::CancelStart { .. } => return,
+            Step::Resize { containers } => (
+                Job::Pod,
+                self.jobs.spawn(resize::resize(ctx, containers, self.applied())),
+            ),
+            Step::CancelStart { .. } => return None,
         };
-        self.tasks.insert(
-            subject.clone(),
-            Task {
-                id: abort.id(),
-                abort,
-                cancel,
-            },
-        );
-        self.busy.insert(subject, job);
+        Some(begun)
     }
 
     fn context(&self) -> Context {
@@ -341,7 +373,18 @@ impl Worker {
             references: self.references.clone(),
             pod_ips,
             mounted: self.mounted.clone(),
+            cgroup: self.memory.granted.cgroup,
         }
+    }
+
+    /// What the containers have now, by id.
+    fn applied(&self) -> BTreeMap<String, ResourceRequirements> {
+        let made_with = self.records.containers.iter().map(|r| &r.container);
+        let mut all: BTreeMap<_, _> = made_with
+            .filter_map(|c| Some((c.id.clone(), c.resources.clone()?)))
+            .collect();
+        all.extend(self.memory.granted.applied.clone());
+        all
     }
 
     /// Brings the files of mounted volumes up to date after a change of what they are made from.
@@ -388,16 +431,23 @@ impl Worker {
             }
             Some(news) = self.news.recv() => self.take_news(&news),
             Some(()) = self.changes.next() => self.references_changed(),
-            Ok(()) = self.latest.changed() => {}
+            // A change of the object changes nothing in the runtime, which tells of changes of its own.
+            Ok(()) = self.latest.changed() => return,
             () = self.wake.notified() => {}
             () = until(earliest) => {}
         }
+        self.must_look = true;
     }
 }
 
 /// Why this node does not take a pod: reason and message.
 fn refusal(pod: &Pod) -> Option<(String, String)> {
-    let name = crate::sandbox_config::forbidden_sysctl(pod.spec.as_ref()?)?;
+    let spec = pod.spec.as_ref()?;
+    if security::needs_apparmor(spec) && !security::has_apparmor() {
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        return Some(("AppArmor".into(), message.into()));
+    }
+    let name = crate::sandbox_config::forbidden_sysctl(spec)?;
     Some((
         "SysctlForbidden".into(),
         format!("forbidden sysctl: \"{name}\" not allowlisted"),

@@ -126,22 +126,10 @@ const GAPS: &[Gap] = &[
     gap(Part::Container, "env[].valueFrom.fileKeyRef"),
     gap(Part::Container, "lifecycle.postStart.tcpSocket"),
     gap(Part::Container, "lifecycle.preStop.tcpSocket"),
-    gap(Part::Container, "resizePolicy"),
     gap(Part::Container, "resources.claims"),
     gap(Part::Container, "securityContext.appArmorProfile"),
     gap(Part::Container, "securityContext.windowsOptions"),
     gap_why(Part::Container, "securityContext.seLinuxOptions", NO_LABELS),
-    gap_why(
-        Part::Container,
-        "volumeDevices",
-        "the node cannot pass block devices yet, so the container cannot start",
-    ),
-    Gap {
-        part: Part::Container,
-        path: "volumeMounts[].recursiveReadOnly",
-        but: But::Value(&["Disabled"]),
-        why: "",
-    },
     gap_why(Part::Service, "loadBalancerIP", NO_BALANCER),
     gap_why(
         Part::Claim,
@@ -158,8 +146,8 @@ const GAPS: &[Gap] = &[
         part: Part::Claim,
         path: "volumeMode",
         but: But::Value(&["Filesystem"]),
-        why: "no block volume is made, nor \
-        passed to containers",
+        why: "no block volume is made; \
+        one that is there already is passed to containers",
     },
     gap(Part::Volume, "mountOptions"),
     Gap {
@@ -381,7 +369,7 @@ mod tests {
                 "spec.template.spec.hostUsers: no part of Steadfast acts on it yet",
                 "spec.template.spec.volumes[1].nfs: the node cannot mount volumes of this type yet",
                 "spec.template.spec.containers[0].resources.claims: no part of Steadfast acts on it yet",
-                "spec.volumeClaimTemplates[0].spec.volumeMode: no block volume is made, nor passed to containers",
+                "spec.volumeClaimTemplates[0].spec.volumeMode: no block volume is made; one that is there already is passed to containers",
             ]
         );
         let mut scaled = set.clone();

@@ -164,7 +164,8 @@ impl World {
                 self.memory.deleted = true;
                 self.removed = true;
             }
-            Step::CancelStart { .. } => {}
+            // The world has nothing that changes size.
+            Step::CancelStart { .. } | Step::Resize { .. } => {}
         }
     }
 

@@ -112,9 +112,14 @@ fn place_of(
         .as_ref()
         .and_then(|a| a.get(PROVISIONED_BY))
         .map(String::as_str);
+    let is_block = spec.volume_mode.as_deref() == Some("Block");
     if let Some(source) = &spec.host_path {
-        let type_ = source.type_.clone().unwrap_or_default();
-        let takes_group = ours == Some(LOCAL_PROVISIONER);
+        let type_ = if is_block {
+            "BlockDevice".to_owned()
+        } else {
+            source.type_.clone().unwrap_or_default()
+        };
+        let takes_group = ours == Some(LOCAL_PROVISIONER) && !is_block;
         return Ok(Place {
             volume: name,
             path: PathBuf::from(&source.path),
@@ -127,8 +132,8 @@ fn place_of(
         return Ok(Place {
             volume: name,
             path,
-            type_: "Directory".into(),
-            takes_group: true,
+            type_: if is_block { "BlockDevice" } else { "Directory" }.into(),
+            takes_group: !is_block,
         });
     }
     Err(format!(

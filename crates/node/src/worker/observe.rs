@@ -20,15 +20,9 @@ const LOG_BYTES_MAX: usize = 2048;
 impl Worker {
     /// Looks at the runtime.
     pub(super) async fn observe(&mut self) -> Result<(), tonic::Status> {
-        let known = std::mem::take(&mut self.records.containers);
-        let mut records = match self.node.runtime.pod(&self.uid, &known).await {
-            Ok(records) => records,
-            Err(error) => {
-                self.records.containers = known;
-                return Err(error);
-            }
-        };
+        let mut records = self.node.runtime.pod(&self.uid, &self.records).await?;
         for record in &mut records.containers {
+            let known = &self.records.containers;
             let is_new = !known
                 .iter()
                 .any(|k| k.container.id == record.container.id && k.container.state == ContainerState::Exited);

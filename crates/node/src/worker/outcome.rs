@@ -72,6 +72,7 @@ impl Worker {
                 self.memory.failures.remove(&subject);
             }
             Outcome::NotStarted(error) => self.start_failed(&subject, error, now),
+            Outcome::Resized(resized) => self.resized(resized, now),
             Outcome::PodDeleted => self.memory.deleted = true,
             Outcome::Cancelled | Outcome::Done => {}
         }
