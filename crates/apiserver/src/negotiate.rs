@@ -37,13 +37,21 @@ pub(crate) struct Form {
     pub(crate) view: View,
     /// Indented for people.
     pub(crate) pretty: bool,
+    /// The `apiVersion` of a `Table` or `PartialObjectMetadata`.
+    pub(crate) meta: &'static str,
 }
+
+/// The version of tables and metadata that is told where nothing else is asked for.
+const META: &str = "meta.k8s.io/v1";
+/// The version that old clients ask for: the same under another name.
+const META_BETA: &str = "meta.k8s.io/v1beta1";
 
 impl Form {
     pub(crate) const JSON: Self = Self {
         format: Format::Json,
         view: View::Whole,
         pretty: false,
+        meta: META,
     };
 
     /// Whether the bytes kept ready can be sent as they are.
@@ -64,8 +72,8 @@ pub(crate) fn form(headers: &HeaderMap, query: &Query, has_protobuf: bool) -> Ou
         Some("Object") => Include::Object,
         _ => Include::Metadata,
     };
-    let (format, view) = if accept.trim().is_empty() {
-        (Format::Json, View::Whole)
+    let (format, view, meta) = if accept.trim().is_empty() {
+        (Format::Json, View::Whole, META)
     } else {
         let mut clauses: Vec<&str> = accept.split(',').collect();
         clauses.sort_by_key(|clause| preference(clause));
@@ -75,7 +83,12 @@ pub(crate) fn form(headers: &HeaderMap, query: &Query, has_protobuf: bool) -> Ou
             .ok_or_else(not_acceptable)?
     };
     let pretty = format == Format::Json && view == View::Whole && wants_pretty(headers, query);
-    Ok(Form { format, view, pretty })
+    Ok(Form {
+        format,
+        view,
+        pretty,
+        meta,
+    })
 }
 
 /// Where a clause of `Accept` stands among the others: by its weight, then what names a type before what does not.
@@ -96,7 +109,7 @@ fn preference(clause: &str) -> (u32, usize) {
 }
 
 /// The form that one clause of `Accept` asks for, if we have it.
-fn clause_form(clause: &str, include: Include, has_protobuf: bool) -> Option<(Format, View)> {
+fn clause_form(clause: &str, include: Include, has_protobuf: bool) -> Option<(Format, View, &'static str)> {
     let mut parts = clause.split(';').map(str::trim);
     let format = match parts.next()? {
         "application/json" | "application/*" | "*/*" => Format::Json,
@@ -113,15 +126,16 @@ fn clause_form(clause: &str, include: Include, has_protobuf: bool) -> Option<(Fo
         Some("PartialObjectMetadata" | "PartialObjectMetadataList") => View::Metadata,
         Some(_) => return None,
     };
-    // Only v1 of the transformations is made; clients list v1beta1 as their second choice.
-    if view != View::Whole && parameter("v").is_some_and(|version| version != "v1") {
-        return None;
-    }
+    let meta = match parameter("v") {
+        Some("v1beta1") if view != View::Whole => META_BETA,
+        Some(version) if view != View::Whole && version != "v1" => return None,
+        _ => META,
+    };
     // Metadata alone has this form whatever it is of.
     if format == Format::Protobuf && !has_protobuf && view != View::Metadata {
         return None;
     }
-    Some((format, view))
+    Some((format, view, meta))
 }
 
 /// Whether errors are to be told in protobuf.
@@ -181,5 +195,8 @@ mod tests {
         let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,\
                         application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         assert_eq!(agreed(metadata), Ok((Format::Protobuf, View::Metadata)));
+        let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json";
+        assert_eq!(agreed(old), Ok(table));
+        assert_eq!(agreed("application/json;as=Table;v=v2;g=meta.k8s.io"), Err(406));
     }
 }

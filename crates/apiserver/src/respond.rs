@@ -35,12 +35,12 @@ pub(crate) fn object(call: &Call, code: StatusCode, stored: &Stored) -> Outcome<
             (out, JSON)
         }
         View::Whole => content(call.form, &stored.object(kind)?)?,
-        View::Metadata => content(call.form, &table::partial(stored.metadata()))?,
+        View::Metadata => content(call.form, &table::partial(call.form, stored.metadata()))?,
         View::Table(include) => {
             let metadata = json!({"resourceVersion": stored.revision.to_string()});
             content(
                 call.form,
-                &table::table(kind, std::iter::once(stored), include, metadata, true)?,
+                &table::table(kind, std::iter::once(stored), (call.form, include), metadata, true)?,
             )?
         }
     };
@@ -69,9 +69,9 @@ pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>>
             let items: Vec<Value> = listing
                 .items
                 .iter()
-                .map(|item| table::partial(item.metadata()))
+                .map(|item| table::partial(call.form, item.metadata()))
                 .collect();
-            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": call.form.meta,
                 "metadata": listing.metadata, "items": items});
             content(call.form, &list)?
         }
@@ -79,7 +79,7 @@ pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>>
             let metadata = listing.metadata.clone();
             content(
                 call.form,
-                &table::table(kind, listing.items.iter(), include, metadata, true)?,
+                &table::table(kind, listing.items.iter(), (call.form, include), metadata, true)?,
             )?
         }
     };

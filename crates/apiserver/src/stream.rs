@@ -152,10 +152,10 @@ pub(crate) fn encode(kind: &Kind, happened: Happened, stored: &Stored, form: For
     let object = match form.view {
         View::Whole if form.format == Format::Protobuf => stored.object(kind)?,
         View::Whole => return Ok(whole(kind, happened, stored)),
-        View::Metadata => table::partial(stored.metadata()),
+        View::Metadata => table::partial(form, stored.metadata()),
         View::Table(include) => {
             let metadata = json!({"resourceVersion": stored.revision.to_string()});
-            table::table(kind, std::iter::once(stored), include, metadata, first)?
+            table::table(kind, std::iter::once(stored), (form, include), metadata, first)?
         }
     };
     Ok(line(form, happened.name(), &object))
@@ -197,10 +197,10 @@ pub(crate) fn bookmark(kind: &Kind, form: Form, revision: Revision, initial_even
     }
     let object = match form.view {
         View::Whole => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
-        View::Metadata => table::partial(metadata),
-        View::Table(_) => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": null,
+        View::Metadata => table::partial(form, metadata),
+        View::Table(_) => json!({"kind": "Table", "apiVersion": form.meta, "columnDefinitions": null,
             "metadata": {"resourceVersion": revision.to_string()},
-            "rows": [{"cells": null, "object": table::partial(metadata)}]}),
+            "rows": [{"cells": null, "object": table::partial(form, metadata)}]}),
     };
     line(form, "BOOKMARK", &object)
 }

@@ -1,7 +1,7 @@
 //! Tables: what `kubectl get` prints.
 
 use crate::clock;
-use crate::negotiate::Include;
+use crate::negotiate::{Form, Include};
 use crate::status::Outcome;
 use crate::stored::Stored;
 use api::columns;
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 pub(crate) fn table<'a>(
     kind: &Kind,
     objects: impl Iterator<Item = &'a Stored>,
-    include: Include,
+    (form, include): (Form, Include),
     metadata: Value,
     with_columns: bool,
 ) -> Outcome<Value> {
     let now_s = clock::now_s();
     let rows: Vec<Value> = objects
-        .map(|stored| row(kind, stored, include, now_s))
+        .map(|stored| row(kind, stored, (form, include), now_s))
         .collect::<Outcome<_>>()?;
     let columns = if with_columns {
         columns::definitions(kind)
@@ -26,24 +26,24 @@ pub(crate) fn table<'a>(
         Value::Null
     };
     Ok(json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "kind": "Table", "apiVersion": form.meta, "metadata": metadata,
         "columnDefinitions": columns, "rows": rows,
     }))
 }
 
-fn row(kind: &Kind, stored: &Stored, include: Include, now_s: i64) -> Outcome<Value> {
+fn row(kind: &Kind, stored: &Stored, (form, include): (Form, Include), now_s: i64) -> Outcome<Value> {
     let object = stored.object(kind)?;
     let cells = columns::cells(kind, &object, now_s);
     let mut row = json!({"cells": cells});
     match include {
         Include::None => {}
-        Include::Metadata => row["object"] = partial(object["metadata"].clone()),
+        Include::Metadata => row["object"] = partial(form, object["metadata"].clone()),
         Include::Object => row["object"] = object,
     }
     Ok(row)
 }
 
 /// A `PartialObjectMetadata`.
-pub(crate) fn partial(metadata: Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+pub(crate) fn partial(form: Form, metadata: Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": form.meta, "metadata": metadata})
 }
