@@ -43,6 +43,7 @@ pub(crate) fn of_custom(controller: &str) -> Option<MapToKeys<AnyObject>> {
     match controller {
         garbage::NAME => Some(garbage::concerned),
         namespaces::NAME => Some(namespaces::namespace_of),
+        quota::NAME => Some(quota::of_head),
         _ => None,
     }
 }

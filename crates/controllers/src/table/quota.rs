@@ -15,6 +15,10 @@ use super::garbage::stored_kinds;
 use super::keys::{itself, key_of, namespace_of};
 use crate::cache::Change;
 use crate::caches::{Caches, Watch, Watched, kind_of};
+use crate::custom::Definition;
+
+/// The controller's name.
+pub(super) const NAME: &str = "resourcequota-controller";
 
 /// How long a quota must have rested before it is counted. The server charges a quota and stores the object in one
 /// write, but the two are seen by two watches; counting in between would take the charge back.
@@ -32,8 +36,9 @@ pub(crate) fn row() -> Row {
         Watch::on::<Service>(of_object),
     ];
     watches.extend(heads().map(|kind| Watch::metadata(kind, of_head)));
+    watches.push(Watch::on::<Definition>(|_, _| Vec::new()));
     Row {
-        name: "resourcequota-controller",
+        name: NAME,
         watches,
         decide: Box::new(move |caches, key, now| decide(caches, key, now, &seen)),
     }
@@ -52,6 +57,17 @@ fn whole() -> [Kind; 3] {
 fn heads() -> impl Iterator<Item = Kind> {
     let kinds = stored_kinds().filter(|kind| kind.namespaced).map(Kind::from);
     kinds.filter(|kind| !whole().contains(kind) && kind.kind != "Event")
+}
+
+/// The custom resources whose objects have all been seen.
+fn custom(caches: &Caches) -> Vec<Kind> {
+    let is_listed = |kind: &Kind| {
+        let cache = caches.metadata_of(*kind);
+        cache.is_some_and(|cache| cache.progress().borrow().lists_done > 0)
+    };
+    let kinds = caches.custom_kinds().into_iter();
+    let namespaced = kinds.filter_map(|(kind, namespaced)| namespaced.then_some(kind));
+    namespaced.filter(is_listed).collect()
 }
 
 fn quotas(caches: &Caches, namespace: &str) -> Vec<Key> {
@@ -75,7 +91,7 @@ fn of_object<T: Watched + serde::Serialize>(caches: &Caches, change: &Change<T>)
     if is_same { Vec::new() } else { keys }
 }
 
-fn of_head(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
+pub(super) fn of_head(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
     if change.old.is_some() && change.new.is_some() {
         return Vec::new();
     }
@@ -108,16 +124,17 @@ fn decide(caches: &Caches, key: &Key, now: Timestamp, seen: &Seen) -> Plan {
             ..Plan::default()
         };
     }
-    let objects = objects(caches, &key.namespace);
-    let kinds: Vec<Kind> = whole().into_iter().chain(heads()).collect();
+    let counted: Vec<Kind> = heads().chain(custom(caches)).collect();
+    let objects = objects(caches, &counted, &key.namespace);
+    let kinds: Vec<Kind> = whole().into_iter().chain(counted).collect();
     plan(&quota, &kinds, &objects, now)
 }
 
-fn objects(caches: &Caches, namespace: &str) -> Vec<Counted> {
+fn objects(caches: &Caches, heads: &[Kind], namespace: &str) -> Vec<Counted> {
     let mut objects = listed::<Pod>(caches, namespace);
     objects.extend(listed::<PersistentVolumeClaim>(caches, namespace));
     objects.extend(listed::<Service>(caches, namespace));
-    for kind in heads() {
+    for kind in heads.iter().copied() {
         let heads = caches.metadata_of(kind).map(|cache| cache.in_namespace(namespace));
         let counted = heads.into_iter().flatten().map(|head| Counted {
             kind,

@@ -1,6 +1,6 @@
 //! Custom resources take part in garbage collection and in the end of namespaces.
 
-use api::k8s::api::core::v1::{ConfigMap, Namespace};
+use api::k8s::api::core::v1::{ConfigMap, Namespace, ResourceQuota};
 use api::k8s::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
@@ -73,5 +73,30 @@ async fn a_namespace_takes_its_custom_resources_along() {
     delete(&namespaces, "doomed", &DeleteParams::default()).await;
     until_gone(&namespaces, "doomed").await;
     assert!(tabs.get_opt("a").await.unwrap().is_none());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_quota_counts_custom_resources_up_and_down() {
+    let cluster = Cluster::start().await;
+    let tab = define(&cluster).await;
+    let (quotas, tabs) = (
+        cluster.of::<ResourceQuota>(),
+        Api::<DynamicObject>::default_namespaced_with(cluster.client.clone(), &tab),
+    );
+    let hard = json!({"count/tabs.example.com": "1"});
+    create(&quotas, json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
+    let used = |count: &'static str| {
+        move |quota: Option<&ResourceQuota>| {
+            let used = quota.and_then(|quota| quota.status.as_ref()?.used.clone());
+            used.is_some_and(|used| used.get("count/tabs.example.com").is_some_and(|known| known.0 == count))
+        }
+    };
+    until(&quotas, "q", used("0")).await;
+    let one = json!({"apiVersion": "example.com/v1", "kind": "Tab", "metadata": {"name": "a"}});
+    make(&tabs, one).await;
+    until(&quotas, "q", used("1")).await;
+    tabs.delete("a", &DeleteParams::default()).await.unwrap();
+    until(&quotas, "q", used("0")).await;
     cluster.stop().await;
 }
