@@ -9,7 +9,7 @@ const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 /// Types of the table that the types of custom resources refer to.
 pub(crate) const REFERENCED: [&str; 2] = [OBJECT_META, LIST_META];
 
-const API_VERSION: &str = "The version of the object's schema: group and version.";
+const API_VERSION: &str = "APIVersion defines in which version of its group's schema the object is written.";
 const KIND: &str = "The kind of the object, in CamelCase.";
 const METADATA: &str = "Standard object's metadata.";
 
@@ -112,6 +112,14 @@ fn reduce(schema: &Value) -> Value {
         for name in ["items", "properties"] {
             reduced.remove(name);
         }
+        // Old clients take an object without named fields for one that may have none.
+        if reduced.get("type") == Some(&json!("object")) {
+            reduced.remove("type");
+        }
+    }
+    // Nor can they read a list of which they know no items.
+    if reduced.get("type") == Some(&json!("array")) && !reduced.contains_key("items") {
+        reduced.remove("type");
     }
     drop_nullable_from_required(fields, &mut reduced);
     if let Some(properties) = reduced.get_mut("properties").and_then(Value::as_object_mut) {
@@ -162,7 +170,7 @@ mod tests {
         assert_eq!(
             reduce(&schema),
             json!({"type": "object", "required": ["b"], "properties": {
-                "a": {}, "b": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}})
+                "a": {}, "b": {"x-kubernetes-preserve-unknown-fields": true}}})
         );
     }
 }
