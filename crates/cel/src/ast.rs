@@ -35,6 +35,11 @@ pub(crate) enum Node {
     List(Vec<(Expr, bool)>),
     /// Entries, and whether an absent one is left out.
     Map(Vec<(Expr, Expr, bool)>),
+    /// `Name{field: value}`, and whether an absent value is left out.
+    Struct {
+        name: String,
+        fields: Vec<(String, Expr, bool)>,
+    },
     /// `range.all(x, …)` and the like.
     Through(Box<Through>),
     /// `cel.bind(x, value, body)`.
@@ -75,6 +80,21 @@ pub(crate) struct Through {
     pub(crate) body: Expr,
 }
 
+impl Expr {
+    /// The expression as a name with dots, if it is one.
+    pub(crate) fn qualified_name(&self) -> Option<String> {
+        match &self.of {
+            Node::Ident(name) => Some(name.clone()),
+            Node::Select {
+                operand,
+                field,
+                optional: false,
+            } => Some(format!("{}.{field}", operand.qualified_name()?)),
+            _ => None,
+        }
+    }
+}
+
 /// The names that an expression takes from outside.
 pub(crate) fn free_names(expr: &Expr, bound: &mut Vec<String>, found: &mut BTreeSet<String>) {
     match &expr.of {
@@ -97,6 +117,7 @@ pub(crate) fn free_names(expr: &Expr, bound: &mut Vec<String>, found: &mut BTree
                 free_names(value, bound, found);
             }
         }
+        Node::Struct { fields, .. } => fields.iter().for_each(|(_, value, _)| free_names(value, bound, found)),
         Node::Through(through) => {
             free_names(&through.range, bound, found);
             let depth = bound.len();

@@ -5,7 +5,7 @@ use crate::signatures::{self, Signature};
 use crate::types::Type;
 use crate::value::Value;
 use crate::{Environment, Problem};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many problems are told.
 const PROBLEMS_MAX: usize = 10;
@@ -15,6 +15,8 @@ pub(crate) struct Checked {
     pub(crate) of: Type,
     /// By the nodes' numbers.
     pub(crate) types: BTreeMap<usize, Type>,
+    /// The variables with dots in their names that are used.
+    pub(crate) qualified: BTreeSet<String>,
 }
 
 /// Checks an expression.
@@ -23,6 +25,7 @@ pub(crate) fn check(expr: &Expr, environment: &Environment) -> Result<Checked, V
         environment,
         scope: Vec::new(),
         types: BTreeMap::new(),
+        qualified: BTreeSet::new(),
         problems: Vec::new(),
     };
     let of = checker.infer(expr);
@@ -30,6 +33,7 @@ pub(crate) fn check(expr: &Expr, environment: &Environment) -> Result<Checked, V
         return Ok(Checked {
             of,
             types: checker.types,
+            qualified: checker.qualified,
         });
     }
     checker.problems.truncate(PROBLEMS_MAX);
@@ -40,6 +44,7 @@ struct Checker<'a> {
     environment: &'a Environment,
     scope: Vec<(String, Type)>,
     types: BTreeMap<usize, Type>,
+    qualified: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
@@ -65,6 +70,9 @@ impl Checker<'_> {
                 field,
                 optional,
             } => {
+                if !optional && let Some(of) = self.qualified(operand, field) {
+                    return of;
+                }
                 let of = self.infer(operand);
                 let found = self.field(expr.at, &of, field);
                 match (found, optional) {
@@ -89,6 +97,7 @@ impl Checker<'_> {
             }
             Node::List(items) => self.list(items),
             Node::Map(entries) => self.map(entries),
+            Node::Struct { name, fields } => self.structure(expr.at, name, fields),
             Node::Through(through) => self.through(expr.at, through),
             Node::Bind { name, value, body } => {
                 let of = self.infer(value);
@@ -138,6 +147,47 @@ impl Checker<'_> {
         }
         let (key, value) = of.unwrap_or((Type::Dyn, Type::Dyn));
         Type::Map(Box::new(key), Box::new(value), entries.len() as u64)
+    }
+
+    /// The type of a variable with a dot in its name.
+    fn qualified(&mut self, operand: &Expr, field: &str) -> Option<Type> {
+        let Node::Ident(name) = &operand.of else { return None };
+        if self.scope.iter().any(|(known, _)| known == name) {
+            return None;
+        }
+        let whole = format!("{name}.{field}");
+        let of = self.environment.get(&whole)?.clone();
+        self.qualified.insert(whole);
+        Some(of)
+    }
+
+    fn structure(&mut self, at: usize, name: &str, fields: &[(String, Expr, bool)]) -> Type {
+        let known = self.environment.structs.and_then(|structs| structs(name));
+        let Some(of) = known else {
+            return self.wrong(at, format!("undeclared reference to '{name}' (in container '')"));
+        };
+        for (field, value, optional) in fields {
+            let found = match self.infer(value) {
+                Type::Optional(inner) if *optional => *inner,
+                found => found,
+            };
+            // A type without named fields takes all.
+            let wanted = if of.fields.is_empty() {
+                Some(&Type::Dyn)
+            } else {
+                of.fields.get(field)
+            };
+            match wanted {
+                None => drop(self.wrong(value.at, format!("undefined field '{field}'"))),
+                Some(wanted) if !fits(wanted, &found, &mut BTreeMap::new()) => {
+                    let message =
+                        format!("expected type of field '{field}' is '{wanted}' but provided type is '{found}'");
+                    self.wrong(value.at, message);
+                }
+                Some(_) => {}
+            }
+        }
+        Type::Object(of)
     }
 
     fn within<T>(&mut self, names: Vec<(String, Type)>, check: impl FnOnce(&mut Self) -> T) -> T {

@@ -43,6 +43,7 @@ pub(crate) fn bound(expr: &Expr, types: &BTreeMap<usize, Type>) -> u64 {
                 "sum" | "min" | "max" | "isSorted" | "distinct" | "sort" | "flatten" | "reverse" | "slice" => {
                     sizes().next().unwrap_or(1)
                 }
+                "check" if target.is_some() => crate::access::CHECK_COST,
                 name if name.starts_with("sets.") => sizes().fold(1, u64::saturating_mul),
                 _ => 1,
             };
@@ -54,6 +55,10 @@ pub(crate) fn bound(expr: &Expr, types: &BTreeMap<usize, Type>) -> u64 {
                 .iter()
                 .map(|(key, value, _)| cost(key).saturating_add(cost(value)));
             entries.fold(30, u64::saturating_add)
+        }
+        Node::Struct { fields, .. } => {
+            let values = fields.iter().map(|(_, value, _)| cost(value));
+            values.fold(40, u64::saturating_add)
         }
         Node::Through(through) => {
             let filter = through.filter.as_ref().map_or(0, cost);

@@ -3,7 +3,7 @@
 use crate::ast::{Expr, Macro, Node, Through};
 use crate::functions;
 use crate::value::{Key, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Why an expression has no value.
@@ -65,9 +65,10 @@ pub(crate) fn no_overload() -> EvalError {
 }
 
 /// Evaluates an expression.
-pub(crate) fn run(expr: &Expr, lookup: Lookup<'_>, budget: &mut Budget) -> Outcome {
+pub(crate) fn run(expr: &Expr, qualified: &BTreeSet<String>, lookup: Lookup<'_>, budget: &mut Budget) -> Outcome {
     let mut run = Run {
         lookup,
+        qualified,
         budget,
         scope: Vec::new(),
     };
@@ -76,6 +77,7 @@ pub(crate) fn run(expr: &Expr, lookup: Lookup<'_>, budget: &mut Budget) -> Outco
 
 struct Run<'a> {
     lookup: Lookup<'a>,
+    qualified: &'a BTreeSet<String>,
     budget: &'a mut Budget,
     scope: Vec<(String, Value)>,
 }
@@ -91,6 +93,9 @@ impl Run<'_> {
                 optional,
             } => {
                 self.budget.spend(1)?;
+                if !optional && let Some(value) = self.qualified(operand, field)? {
+                    return Ok(value);
+                }
                 let value = self.value(operand)?;
                 select(&value, field, *optional)
             }
@@ -104,30 +109,9 @@ impl Run<'_> {
                 target,
                 arguments,
             } => self.call(function, target.as_deref(), arguments),
-            Node::List(items) => {
-                self.budget.spend(10)?;
-                let mut list = Vec::with_capacity(items.len());
-                for (item, optional) in items {
-                    match (self.value(item)?, optional) {
-                        (Value::Optional(inner), true) => list.extend(inner.map(|inner| (*inner).clone())),
-                        (value, _) => list.push(value),
-                    }
-                }
-                Ok(Value::list(list))
-            }
-            Node::Map(entries) => {
-                self.budget.spend(30)?;
-                let mut map = BTreeMap::new();
-                for (key, value, optional) in entries {
-                    let key = self.value(key)?.key().ok_or_else(|| failed("unsupported key type"))?;
-                    match (self.value(value)?, optional) {
-                        (Value::Optional(Some(inner)), true) => drop(map.insert(key, (*inner).clone())),
-                        (Value::Optional(None), true) => {}
-                        (value, _) => drop(map.insert(key, value)),
-                    }
-                }
-                Ok(Value::Map(Arc::new(map)))
-            }
+            Node::List(items) => self.list(items),
+            Node::Map(entries) => self.map(entries),
+            Node::Struct { fields, .. } => self.structure(fields),
             Node::Through(through) => self.through(through),
             Node::Bind { name, value, body } => {
                 let value = self.value(value)?;
@@ -151,6 +135,53 @@ impl Run<'_> {
                 _ => Err(no_overload()),
             },
         }
+    }
+
+    fn list(&mut self, items: &[(Expr, bool)]) -> Outcome {
+        self.budget.spend(10)?;
+        let mut list = Vec::with_capacity(items.len());
+        for (item, optional) in items {
+            list.extend(given(self.value(item)?, *optional));
+        }
+        Ok(Value::list(list))
+    }
+
+    fn map(&mut self, entries: &[(Expr, Expr, bool)]) -> Outcome {
+        self.budget.spend(30)?;
+        let mut map = BTreeMap::new();
+        for (key, value, optional) in entries {
+            let key = self.value(key)?.key().ok_or_else(|| failed("unsupported key type"))?;
+            if let Some(value) = given(self.value(value)?, *optional) {
+                map.insert(key, value);
+            }
+        }
+        Ok(Value::Map(Arc::new(map)))
+    }
+
+    fn structure(&mut self, fields: &[(String, Expr, bool)]) -> Outcome {
+        self.budget.spend(40)?;
+        let mut made = BTreeMap::new();
+        for (field, value, optional) in fields {
+            if let Some(value) = given(self.value(value)?, *optional) {
+                made.insert(Key::String(field.as_str().into()), value);
+            }
+        }
+        Ok(Value::Map(Arc::new(made)))
+    }
+
+    /// The value of a variable with a dot in its name.
+    fn qualified(&mut self, operand: &Expr, field: &str) -> Result<Option<Value>, EvalError> {
+        let Node::Ident(name) = &operand.of else {
+            return Ok(None);
+        };
+        if self.qualified.is_empty() || self.scope.iter().any(|(known, _)| known == name) {
+            return Ok(None);
+        }
+        let whole = format!("{name}.{field}");
+        if self.qualified.contains(&whole) {
+            return (self.lookup)(&whole);
+        }
+        Ok(None)
     }
 
     fn within(&mut self, names: &[(&String, Value)], body: &Expr) -> Outcome {
@@ -334,6 +365,14 @@ impl State {
                 Ok(Value::list(self.sorted.into_iter().map(|(_, item)| item).collect()))
             }
         }
+    }
+}
+
+/// What an item or entry comes to; one marked as optional may be left out.
+fn given(value: Value, optional: bool) -> Option<Value> {
+    match (value, optional) {
+        (Value::Optional(inner), true) => inner.map(|inner| (*inner).clone()),
+        (value, _) => Some(value),
     }
 }
 

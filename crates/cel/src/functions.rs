@@ -1,5 +1,6 @@
 //! What the functions do.
 
+use crate::access;
 use crate::evaluate::{EvalError, Outcome, failed, no_overload};
 use crate::network;
 use crate::quantity::Quantity;
@@ -25,6 +26,7 @@ pub(crate) fn cost(function: &str, values: &[Value]) -> u64 {
         "matches" | "contains" | "find" | "findAll" | "sets.contains" | "sets.equivalent" | "sets.intersects" => {
             product()
         }
+        "check" if matches!(values.first(), Some(Value::Inquiry(_))) => access::CHECK_COST,
         "_[_]" | "_[?_]" | "size" | "type" | "dyn" => 1,
         "distinct" | "sort" => values.first().map_or(1, |value| text(value).saturating_mul(2)),
         _ => sum().max(1),
@@ -56,10 +58,14 @@ pub(crate) fn call(function: &str, is_method: bool, values: &[Value]) -> Outcome
             let found = signatures::format_name(name);
             Some(Value::Optional(found.map(|name| Arc::new(Value::Format(name)))))
         }
+        ("jsonpatch.escapeKey", [Value::String(key)]) => Some(Value::text(key.replace('~', "~0").replace('/', "~1"))),
         (name, []) if name.starts_with("format.") => signatures::format_name(&name[7..]).map(Value::Format),
         _ => None,
     };
     if let Some(value) = found {
+        return Ok(value);
+    }
+    if let Some(value) = access::call(function, values)? {
         return Ok(value);
     }
     if let Some(value) = network::call(function, values)? {

@@ -5,6 +5,7 @@
 //!  text ──parse──▶ tree ──check against declared types──▶ Program ──evaluate with values and a Budget──▶ Value
 //! ```
 
+mod access;
 mod ast;
 mod check;
 mod cost;
@@ -21,15 +22,24 @@ mod value;
 
 use ast::Expr;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+pub use access::{AUTHORIZER_TYPE, Authorizer, Decision, Inquiry, Question, RESOURCE_CHECK_TYPE};
 pub use evaluate::{Budget, EvalError};
 pub use types::{ObjectType, Type, escape};
 pub use value::{Key, Value};
 
+/// Which names make objects, and of what type.
+pub type Structs = fn(&str) -> Option<Arc<ObjectType>>;
+
 /// What names an expression may use, and of what type they are.
+///
+/// The name of a variable may have dots (`variables.limit`): then it is found before a field of what stands before the
+/// dot.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: Vec<(String, Type)>,
+    structs: Option<Structs>,
 }
 
 impl Environment {
@@ -38,6 +48,13 @@ impl Environment {
     pub fn with(mut self, name: &str, of: Type) -> Self {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), of));
+        self
+    }
+
+    /// Says which names make objects, as in `Object.spec{replicas: 3}`, and what fields those may have.
+    #[must_use]
+    pub fn with_structs(mut self, structs: Structs) -> Self {
+        self.structs = Some(structs);
         self
     }
 
@@ -93,6 +110,8 @@ pub struct Program {
     of: Type,
     cost: u64,
     names: BTreeSet<String>,
+    /// The variables with dots in their names that it uses.
+    qualified: BTreeSet<String>,
 }
 
 impl Program {
@@ -114,6 +133,7 @@ impl Program {
             of: checked.of,
             cost,
             names,
+            qualified: checked.qualified,
             expr,
         })
     }
@@ -130,7 +150,12 @@ impl Program {
 
     /// Whether the expression uses a variable.
     pub fn uses(&self, name: &str) -> bool {
-        self.names.contains(name)
+        self.names.contains(name) || self.qualified.contains(name)
+    }
+
+    /// The variables with dots in their names that the expression uses.
+    pub fn qualified_names(&self) -> impl Iterator<Item = &str> {
+        self.qualified.iter().map(String::as_str)
     }
 
     /// Evaluates the expression; `lookup` gives the variables.
@@ -142,7 +167,7 @@ impl Program {
         lookup: &mut dyn FnMut(&str) -> Result<Option<Value>, EvalError>,
         budget: &mut Budget,
     ) -> Result<Value, EvalError> {
-        evaluate::run(&self.expr, lookup, budget)
+        evaluate::run(&self.expr, &self.qualified, lookup, budget)
     }
 }
 

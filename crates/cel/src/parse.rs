@@ -225,10 +225,33 @@ impl Parser {
                 let index = self.ternary()?;
                 self.need("]")?;
                 expr = self.call(at, function, vec![expr, index]);
+            } else if *self.peek() == Token::Sign("{")
+                && let Some(name) = expr.qualified_name()
+            {
+                self.next();
+                expr = self.struct_literal(expr.at, name)?;
             } else {
                 return Ok(expr);
             }
         }
+    }
+
+    fn struct_literal(&mut self, at: usize, name: String) -> Result<Expr, Problem> {
+        let mut fields = Vec::new();
+        while !self.take("}") {
+            let optional = self.take("?");
+            let (Token::Ident(field) | Token::Quoted(field)) = self.peek().clone() else {
+                return Err(self.unexpected("IDENTIFIER"));
+            };
+            self.next();
+            self.need(":")?;
+            fields.push((field, self.ternary()?, optional));
+            if !self.take(",") {
+                self.need("}")?;
+                break;
+            }
+        }
+        Ok(self.node(at, Node::Struct { name, fields }))
     }
 
     fn list(&mut self, end: &str) -> Result<Vec<Expr>, Problem> {

@@ -1,5 +1,6 @@
 //! The functions there are, and what they take and give.
 
+use crate::access;
 use crate::types::Type;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -241,6 +242,22 @@ kubernetes.Semver.patch() int
 kubernetes.Semver.isLessThan(kubernetes.Semver) bool
 kubernetes.Semver.isGreaterThan(kubernetes.Semver) bool
 kubernetes.Semver.compareTo(kubernetes.Semver) int
+kubernetes.authorization.Authorizer.path(string) kubernetes.authorization.PathCheck
+kubernetes.authorization.Authorizer.group(string) kubernetes.authorization.GroupCheck
+kubernetes.authorization.Authorizer.serviceAccount(string string) kubernetes.authorization.Authorizer
+kubernetes.authorization.PathCheck.check(string) kubernetes.authorization.Decision
+kubernetes.authorization.GroupCheck.resource(string) kubernetes.authorization.ResourceCheck
+kubernetes.authorization.ResourceCheck.subresource(string) kubernetes.authorization.ResourceCheck
+kubernetes.authorization.ResourceCheck.namespace(string) kubernetes.authorization.ResourceCheck
+kubernetes.authorization.ResourceCheck.name(string) kubernetes.authorization.ResourceCheck
+kubernetes.authorization.ResourceCheck.fieldSelector(string) kubernetes.authorization.ResourceCheck
+kubernetes.authorization.ResourceCheck.labelSelector(string) kubernetes.authorization.ResourceCheck
+kubernetes.authorization.ResourceCheck.check(string) kubernetes.authorization.Decision
+kubernetes.authorization.Decision.allowed() bool
+kubernetes.authorization.Decision.reason() string
+kubernetes.authorization.Decision.errored() bool
+kubernetes.authorization.Decision.error() string
+jsonpatch.escapeKey(string) string
 format.named(string) optional(kubernetes.NamedFormat)
 kubernetes.NamedFormat.validate(string) optional(list(string))
 ";
@@ -345,7 +362,7 @@ fn read(line: &str) -> (String, Signature) {
 fn is_type(text: &str) -> bool {
     !matches!(
         text,
-        "strings" | "lists" | "sets" | "math" | "optional" | "base64" | "format" | "ip"
+        "strings" | "lists" | "sets" | "math" | "optional" | "base64" | "format" | "ip" | "jsonpatch"
     )
 }
 
@@ -377,6 +394,10 @@ fn read_type(text: &str) -> Type {
         "kubernetes.NamedFormat" => Type::Opaque("kubernetes.NamedFormat"),
         "net.IP" => Type::Opaque("net.IP"),
         "net.CIDR" => Type::Opaque("net.CIDR"),
+        _ if text.contains('.') => {
+            let known = access::TYPES.into_iter().find(|known| *known == text);
+            Type::Opaque(known.expect("the table names known types only"))
+        }
         _ => Type::Parameter(text.chars().next().unwrap_or('A')),
     }
 }

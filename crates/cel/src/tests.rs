@@ -150,3 +150,80 @@ proptest::proptest! {
         let _outcome = run(&text);
     }
 }
+
+#[derive(Debug)]
+struct Named(&'static str);
+
+impl Authorizer for Named {
+    fn decide(&self, question: &Question) -> Decision {
+        let asked = [
+            &*question.verb,
+            &*question.group,
+            &*question.resource,
+            &*question.namespace,
+        ];
+        Decision {
+            allowed: asked.join("/") == self.0,
+            reason: "because".to_owned(),
+            error: String::new(),
+        }
+    }
+}
+
+#[test]
+fn names_with_dots_objects_and_questions() {
+    let structs: Structs = |name| {
+        let of = ObjectType {
+            name: name.to_owned(),
+            fields: [].into(),
+        };
+        name.starts_with("Object").then(|| Arc::new(of))
+    };
+    let environment = Environment::default()
+        .with("variables.limit", Type::Int)
+        .with("variables", Type::Dyn)
+        .with("authorizer", AUTHORIZER_TYPE)
+        .with("authorizer.requestResource", RESOURCE_CHECK_TYPE)
+        .with_structs(structs);
+    let check = |text: &str| {
+        let program = Program::compile(text, &environment).map_err(|error| error.to_string())?;
+        let asked = Arc::new(Named("get//pods/default"));
+        let mut lookup = |name: &str| {
+            Ok(match name {
+                "variables.limit" => Some(Value::Int(3)),
+                "authorizer" => Some(Value::Inquiry(Arc::new(Inquiry::authorizer(asked.clone())))),
+                "authorizer.requestResource" => {
+                    let question = Question {
+                        resource: "pods".to_owned(),
+                        ..Question::default()
+                    };
+                    Some(Value::Inquiry(Arc::new(Inquiry::resource(asked.clone(), question))))
+                }
+                _ => None,
+            })
+        };
+        let made = program.evaluate(&mut lookup, &mut Budget::new(1_000_000));
+        made.map_err(|error| error.to_string())
+    };
+    for text in [
+        "variables.limit + 1 == 4",
+        "[{'limit': 5}].all(variables, variables.limit == 5)",
+        "dyn(Object{spec: Object.spec{replicas: variables.limit, ?none: optional.none()}}).spec.size() == 1",
+        "authorizer.group('').resource('pods').namespace('default').check('get').allowed()",
+        "!authorizer.group('').resource('pods').check('get').allowed()",
+        "authorizer.requestResource.namespace('default').check('get').reason() == 'because'",
+        "!authorizer.path('/healthz').check('get').errored()",
+    ] {
+        assert_eq!(check(text), Ok(Value::Bool(true)), "{text}");
+    }
+    assert!(
+        check("Nothing{a: 1}")
+            .unwrap_err()
+            .contains("undeclared reference to 'Nothing'")
+    );
+    assert!(
+        check("authorizer.resource('x')")
+            .unwrap_err()
+            .contains("no matching overload")
+    );
+}

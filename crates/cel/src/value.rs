@@ -1,5 +1,6 @@
 //! Values of expressions.
 
+use crate::access::{self, Decision, Inquiry};
 use crate::network;
 use crate::quantity::Quantity;
 use crate::types::{Type, escape};
@@ -52,6 +53,10 @@ pub enum Value {
     Semver(Arc<crate::strings::Semver>),
     /// A format of strings.
     Format(&'static str),
+    /// A question to an authorizer.
+    Inquiry(Arc<Inquiry>),
+    /// An answer of an authorizer.
+    Decision(Arc<Decision>),
 }
 
 /// The key of a map.
@@ -196,6 +201,8 @@ impl Value {
             Self::Cidr(_) => "net.CIDR",
             Self::Semver(_) => "kubernetes.Semver",
             Self::Format(_) => "kubernetes.NamedFormat",
+            Self::Inquiry(inquiry) => inquiry.type_name(),
+            Self::Decision(_) => access::DECISION,
         }
     }
 
@@ -272,6 +279,8 @@ impl PartialEq for Value {
             (Self::Cidr(a), Self::Cidr(b)) => a == b,
             (Self::Semver(a), Self::Semver(b)) => a == b,
             (Self::Format(a), Self::Format(b)) => a == b,
+            (Self::Inquiry(a), Self::Inquiry(b)) => Arc::ptr_eq(a, b),
+            (Self::Decision(a), Self::Decision(b)) => a == b,
             (a, b) => a.order(b) == Some(Ordering::Equal),
         }
     }
