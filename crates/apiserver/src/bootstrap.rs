@@ -11,6 +11,7 @@ use crate::query::Query;
 use crate::rbac::{aggregation, default_roles};
 use crate::registrations;
 use crate::server::Server;
+use crate::service_addresses;
 use crate::status::Outcome;
 use crate::update::{self, Part, Proposed};
 use crate::user::User;
@@ -25,6 +26,9 @@ use std::time::Duration;
 /// The name under which the fields of these objects are owned.
 const MANAGER: &str = "steadfast";
 
+/// Whom the server's own writes come from.
+pub(crate) const OWN_USER: &str = "system:apiserver";
+
 /// How often the objects that the cluster cannot do without are looked after; upstream's figure.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -35,6 +39,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Outcome<()> {
     server.access.rbac.catch_up(store).await;
     aggregation::write(server).await?;
     keep(server).await?;
+    service_addresses::show_all(server).await?;
     let dns = dns_service(server.config.dns_ip);
     ensure(server, kind("", "services"), "kube-system", dns).await?;
     let class = local_class(&server.config.volumes_path);
@@ -98,6 +103,23 @@ async fn register(server: &Arc<Server>) -> Outcome<()> {
         });
         ready.await?;
     }
+    for level in registrations::priority_levels() {
+        let levels = kind("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations");
+        ensure(server, levels, "", level).await?;
+    }
+    for schema in registrations::flow_schemas() {
+        let schemas = kind("flowcontrol.apiserver.k8s.io", "flowschemas");
+        let name = schema["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if ensure(server, schemas, "", schema).await? {
+            let mut call = own_call(schemas, "", &name);
+            let sound = update::change(server, &mut call, Part::Status, |_, current| {
+                let mut current = current.clone();
+                current["status"] = registrations::schema_status(&current, &clock::now_text());
+                Ok(Proposed::tracked(current))
+            });
+            sound.await?;
+        }
+    }
     Ok(())
 }
 
@@ -119,7 +141,7 @@ async fn ensure(server: &Arc<Server>, kind: &'static Kind, namespace: &str, mut 
 
 /// A request that the server makes of itself.
 pub(crate) fn own_call(kind: impl Into<KindRef>, namespace: &str, name: &str) -> Call {
-    let user = User::new("system:apiserver", ["system:masters"]);
+    let user = User::new(OWN_USER, ["system:masters"]);
     let write = WriteOptions {
         dry_run: false,
         field_validation: FieldValidation::Ignore,

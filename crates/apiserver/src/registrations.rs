@@ -1,5 +1,5 @@
-//! What upstream's controllers register of the API server itself: an APIService for each group and version, and the
-//! range that Services get their addresses from.
+//! What upstream's controllers register of the API server itself: an APIService for each group and version, the range
+//! that Services get their addresses from, and the levels and flows of requests that no cluster is without.
 
 use serde_json::{Value, json};
 
@@ -52,4 +52,49 @@ pub(crate) fn service_range(range: ipnet::Ipv4Net) -> Value {
 pub(crate) fn range_status(time: &str) -> Value {
     json!({"conditions": [{"type": "Ready", "status": "True", "reason": "",
         "message": "Kubernetes Service CIDR is ready", "lastTransitionTime": time}]})
+}
+
+/// That an object is the server's own, which keeps it as it should be.
+fn own(name: &str) -> Value {
+    json!({"name": name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}})
+}
+
+/// The PriorityLevelConfigurations that cannot be missing.
+pub(crate) fn priority_levels() -> [Value; 2] {
+    let exempt = json!({"nominalConcurrencyShares": 0, "lendablePercent": 0});
+    let catch_all = json!({"nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": {"type": "Reject"}});
+    [
+        json!({"metadata": own("exempt"), "spec": {"type": "Exempt", "exempt": exempt}}),
+        json!({"metadata": own("catch-all"), "spec": {"type": "Limited", "limited": catch_all}}),
+    ]
+}
+
+/// The FlowSchemas that cannot be missing.
+pub(crate) fn flow_schemas() -> [Value; 2] {
+    let schema = |name: &str, precedence: i32, groups: &[&str]| {
+        let subjects: Vec<Value> = groups
+            .iter()
+            .map(|group| json!({"kind": "Group", "group": {"name": group}}))
+            .collect();
+        let resources = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true,
+            "namespaces": ["*"]}]);
+        let others = json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]);
+        json!({"metadata": own(name), "spec": {"priorityLevelConfiguration": {"name": name},
+            "matchingPrecedence": precedence,
+            "rules": [{"subjects": subjects, "resourceRules": resources, "nonResourceRules": others}]}})
+    };
+    let mut catch_all = schema("catch-all", 10_000, &["system:unauthenticated", "system:authenticated"]);
+    catch_all["spec"]["distinguisherMethod"] = json!({"type": "ByUser"});
+    [schema("exempt", 1, &["system:masters"]), catch_all]
+}
+
+/// The status of a FlowSchema whose level exists.
+pub(crate) fn schema_status(schema: &Value, time: &str) -> Value {
+    let level = schema["spec"]["priorityLevelConfiguration"]["name"]
+        .as_str()
+        .unwrap_or_default();
+    let message =
+        format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?} and it exists");
+    json!({"conditions": [{"type": "Dangling", "status": "False", "reason": "Found", "message": message,
+        "lastTransitionTime": time}]})
 }

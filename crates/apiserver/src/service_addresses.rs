@@ -1,12 +1,18 @@
 //! Cluster addresses and node ports of Services: each is held by one Service at a time.
 //!
 //! What a Service holds are keys in the store, written and removed in the transaction that writes the Service, so that
-//! two Services never hold the same address and nothing leaks, whatever crashes when.
+//! two Services never hold the same address and nothing leaks, whatever crashes when. Each cluster address is shown as an
+//! IPAddress besides, which goes and comes in the same transactions; one that somebody else has made keeps its address
+//! from being given out.
 
+use crate::admission;
+use crate::clock;
 use crate::commit::Change;
 use crate::create::text;
+use crate::names;
 use crate::server::Server;
 use crate::status::{Outcome, internal};
+use crate::stored::Stored;
 use api::error::{FieldError, FieldErrorType, Status};
 use api::kinds::Kind;
 use bytes::Bytes;
@@ -51,21 +57,75 @@ impl Claims {
         for key in self.taken.keys() {
             change.require(key.clone(), 0);
             change.put(key.clone(), Bytes::from(holder.to_owned()), None);
+            if let Some(ip) = key.strip_prefix(IP_KEYS) {
+                let (key, address) = shown(ip, holder);
+                change.require(key.clone(), 0);
+                change.put(key, address, None);
+            }
         }
         for key in &self.released {
             change.delete(key.clone());
+            if let Some(ip) = key.strip_prefix(IP_KEYS) {
+                change.delete(shown_key(ip));
+            }
         }
     }
 
     /// Whether keys that turned out to be held were asked for by name: then the write fails, else it is tried again.
     pub(crate) fn refused(&self, kind: &Kind, name: &str, lost: &[&str]) -> Outcome<()> {
-        let errors: Vec<FieldError> = lost.iter().filter_map(|key| self.taken.get(*key)?.clone()).collect();
+        let shown = |key: &str| key.strip_prefix(&shown_key("")).map(|ip| format!("{IP_KEYS}{ip}"));
+        let asked_for = |key: &str| self.taken.get(shown(key).as_deref().unwrap_or(key))?.clone();
+        let errors: Vec<FieldError> = lost.iter().filter_map(|key| asked_for(key)).collect();
         if errors.is_empty() {
             Ok(())
         } else {
             Err(Box::new(Status::invalid(kind, name, &errors)))
         }
     }
+}
+
+fn addresses() -> &'static Kind {
+    admission::kind("networking.k8s.io", "ipaddresses")
+}
+
+fn shown_key(ip: &str) -> String {
+    names::key(addresses(), "", ip)
+}
+
+/// The IPAddress of a Service: its key and its value. `holder` is the Service's namespace and name.
+fn shown(ip: &str, holder: &str) -> (String, Bytes) {
+    let (namespace, name) = holder.split_once('/').unwrap_or(("", holder));
+    let labels = json!({"ipaddress.kubernetes.io/ip-family": "IPv4",
+        "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    let address = json!({
+        "metadata": {"name": ip, "uid": names::uid(), "creationTimestamp": clock::now_text(), "labels": labels},
+        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+    });
+    (shown_key(ip), Stored::encode(addresses(), &address))
+}
+
+/// Shows the addresses of all Services that are not shown: those of a server that did not do so yet, and those whose
+/// IPAddress somebody has deleted.
+pub(crate) async fn show_all(server: &Server) -> Outcome<()> {
+    let services = admission::kind("", "services");
+    for kv in server.read_namespace(services, "").await? {
+        let service = Stored::from(&kv).object(services)?;
+        let holder = ["namespace", "name"].map(|field| service["metadata"][field].as_str().unwrap_or_default());
+        let holder = holder.join("/");
+        for ip in held(&service).iter().filter_map(|key| key.strip_prefix(IP_KEYS)) {
+            let (key, address) = shown(ip, &holder);
+            if server.read_key(key.clone()).await?.is_some() {
+                continue;
+            }
+            let mut change = Change::default();
+            // Only while the Service holds it.
+            change.require(kv.key.to_string(), kv.mod_revision);
+            change.require(key.clone(), 0);
+            change.put(key, address, None);
+            server.commit(&change).await?;
+        }
+    }
+    Ok(())
 }
 
 fn is_service(kind: &Kind) -> bool {
@@ -272,7 +332,10 @@ async fn free_address(server: &Server) -> Outcome<Ipv4Addr> {
         let ip = Ipv4Addr::from(pick);
         // The addresses with a fixed meaning are free only until their Services are made at the first start.
         let reserved = ip == server.config.dns_ip || pick == first;
-        if !reserved && server.read_key(format!("{IP_KEYS}{ip}")).await?.is_none() {
+        if reserved || server.read_key(format!("{IP_KEYS}{ip}")).await?.is_some() {
+            continue;
+        }
+        if server.read_key(shown_key(&ip.to_string())).await?.is_none() {
             return Ok(ip);
         }
     }
