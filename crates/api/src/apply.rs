@@ -90,6 +90,18 @@ pub fn apply(
     server_side::apply(kind, live, config, writer, force)
 }
 
+/// Lays the fields of `config` over an object, as an apply does, without regard to who owns them.
+///
+/// # Errors
+/// Where `config` has a value that is owned as a whole: a list or object that could only be replaced.
+pub fn overlay(kind: &Kind, live: &Value, config: &Value) -> Result<Value, String> {
+    let node = Node::of_kind(kind);
+    if let Some(path) = merge::whole(node, config, "") {
+        return Err(format!("may not mutate atomic arrays, maps or structs: {path}"));
+    }
+    Ok(merge::merge(node, Some(live), Some(config)).unwrap_or_else(|| live.clone()))
+}
+
 /// The managers that count for an update; takes those in `new` out of it.
 fn entries_of_update(old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) -> Vec<Entry> {
     let sent = managed::take(new);

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub use establish::{CLEANUP_FINALIZER, begin_termination, settle};
+pub(crate) use rules::rule_type;
 
 /// The group of definitions.
 pub const GROUP: &str = "apiextensions.k8s.io";

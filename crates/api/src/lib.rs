@@ -17,6 +17,7 @@ pub mod limit_range;
 pub mod openapi;
 pub mod patch;
 pub mod pod_security;
+pub mod policy;
 pub mod quantity;
 pub mod quota;
 pub mod schema;

@@ -9,10 +9,14 @@
 //! `validate` sees what would be stored. A step looks at nothing but the [`Review`], the object and the store, so the
 //! order of the two lists below is all there is to know of how they come together. It is upstream's order.
 
+mod concern;
+mod connect;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
+mod mutating_admission_policy;
+mod mutating_admission_webhook;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
 mod persistent_volume_claim_resize;
@@ -24,7 +28,11 @@ mod runtime_class;
 mod service_account;
 mod storage_object_in_use;
 mod token_secret;
+mod validating_admission_policy;
+mod validating_admission_webhook;
+mod webhook;
 
+use crate::bootstrap::OWN_USER;
 use crate::call::Call;
 use crate::commit::Change;
 use crate::create::text;
@@ -34,9 +42,11 @@ use api::error::Status;
 use api::kinds::{self, Kind};
 use serde_json::Value;
 
+pub(crate) use connect::connect;
 pub(crate) use default_storage_class::IS_DEFAULT_ANNOTATION as DEFAULT_CLASS_ANNOTATION;
 pub(crate) use namespace_lifecycle::live_namespace;
 pub(crate) use service_account::default_service_account;
+pub(crate) use validating_admission_policy::validate_sent;
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +54,20 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// Nothing is written: the call goes through to a pod, or whatever else is behind this server.
+    Connect,
+}
+
+impl Operation {
+    /// The name in rules.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
 }
 
 /// A write on its way into the store, as the steps see it.
@@ -56,6 +80,8 @@ pub(crate) struct Review<'a> {
     pub(crate) operation: Operation,
     /// What is stored now; `None` for a new object.
     pub(crate) old: Option<&'a Value>,
+    /// Whether nothing will be stored.
+    pub(crate) dry_run: bool,
     /// Texts for `Warning` headers.
     pub(crate) warnings: Vec<String>,
 }
@@ -71,7 +97,9 @@ pub(crate) async fn mutate(review: &mut Review<'_>, object: &mut Value) -> Outco
     default_storage_class::mutate(review, object).await?;
     storage_object_in_use::mutate(review, object);
     runtime_class::mutate(review, object).await?;
-    default_ingress_class::mutate(review, object).await
+    default_ingress_class::mutate(review, object).await?;
+    mutating_admission_policy::mutate(review, object).await?;
+    mutating_admission_webhook::mutate(review, object).await
 }
 
 /// Asks the steps whether what would be stored (of a delete: what is stored) may be so. A step that relies on other
@@ -85,6 +113,8 @@ pub(crate) async fn validate(review: &mut Review<'_>, object: &Value, change: &m
     priority::validate(review, object).await?;
     persistent_volume_claim_resize::validate(review, object).await?;
     runtime_class::validate(review, object).await?;
+    validating_admission_policy::validate(review, object).await?;
+    validating_admission_webhook::validate(review, object).await?;
     // Last, so that nothing is charged for what another step refuses.
     resource_quota::validate(review, object, change).await
 }
@@ -96,6 +126,7 @@ impl<'a> Review<'a> {
             call,
             operation,
             old,
+            dry_run: call.write.dry_run,
             warnings: Vec::new(),
         }
     }
@@ -111,6 +142,11 @@ impl<'a> Review<'a> {
         of.group == group && of.kind == kind && part == subresource && operations.contains(&self.operation)
     }
 
+    /// Whether the server itself writes: it must be able to, whatever whoever runs the cluster wants asked.
+    pub(crate) fn is_own(&self) -> bool {
+        self.call.user.name == OWN_USER
+    }
+
     /// 403 with these words.
     pub(crate) fn forbidden(&self, object: &Value, why: &str) -> Box<Status> {
         let metadata = &object["metadata"];
@@ -119,6 +155,16 @@ impl<'a> Review<'a> {
             .unwrap_or("");
         Box::new(Status::forbidden(&self.call.kind, name, why))
     }
+}
+
+/// Something that is sent to a subresource, with the kind that it is.
+pub(crate) fn sent(object: &Value, api_version: &str, kind: &str) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), Value::from(api_version));
+        fields.insert("kind".to_owned(), Value::from(kind));
+    }
+    object
 }
 
 /// A kind that the server itself needs.

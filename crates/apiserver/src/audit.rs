@@ -10,8 +10,10 @@ use crate::user::User;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
@@ -43,6 +45,21 @@ pub(crate) struct Audit {
     lines: mpsc::Sender<Vec<u8>>,
 }
 
+/// What else the log tells of a request; shared by those who work on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Annotations(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Annotations {
+    /// Adds one, or replaces the one of that key.
+    pub(crate) fn add(&self, key: String, value: String) {
+        self.all().insert(key, value);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().expect("nothing panics while it holds the annotations")
+    }
+}
+
 /// What is known of a request by the time that it is answered.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
@@ -52,6 +69,7 @@ pub(crate) struct Trace {
     pub(crate) decision: Option<Decision>,
     /// The object sent, if that is logged.
     pub(crate) body: Option<Bytes>,
+    pub(crate) annotations: Annotations,
 }
 
 /// A request as the log tells it, but for its end.
@@ -155,6 +173,9 @@ pub(crate) fn event(request: &Request, trace: &Trace, stage: &str, code: u16) ->
         let verdict = if decision.allowed { "allow" } else { "forbid" };
         event["annotations"] = json!({"authorization.k8s.io/decision": verdict,
             "authorization.k8s.io/reason": decision.reason});
+    }
+    for (key, value) in trace.annotations.all().iter() {
+        event["annotations"][key] = json!(value);
     }
     if let Some(body) = trace.body.as_ref().filter(|body| !body.is_empty()) {
         // What cannot be read as JSON was sent in another form; its length tells at least that there was something.

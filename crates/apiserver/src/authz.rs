@@ -58,7 +58,7 @@ impl Decision {
 }
 
 /// All that decisions are made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Access {
     pub(crate) rbac: Arc<Followed<Rbac>>,
     pods: Arc<Followed<PodsOfNodes>>,
@@ -103,7 +103,8 @@ impl Access {
         Decision { allowed: false, reason }
     }
 
-    fn allows(&self, user: &User, action: &Action) -> Option<String> {
+    /// Why a user may do that, as far as is known now.
+    pub(crate) fn allows(&self, user: &User, action: &Action) -> Option<String> {
         if user.is_in(MASTERS) {
             return Some(String::new());
         }

@@ -28,6 +28,8 @@ pub(crate) struct Backend {
     pub(crate) port: u16,
     /// How to speak TLS, if it does.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// The name that it goes by in TLS, if that is not the host.
+    pub(crate) server_name: Option<String>,
 }
 
 /// Why there is no answer.
@@ -87,7 +89,8 @@ impl Backend {
         let mut tls = ClientConfig::clone(tls);
         // Upgrades exist in HTTP/1.1 only.
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        let name = ServerName::try_from(self.server_name.clone().unwrap_or_else(|| self.host.clone()))
+            .map_err(io::Error::other)?;
         let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
         Ok(Box::new(stream))
     }

@@ -1,5 +1,6 @@
 //! Binding: the one write that gives a pod its node.
 
+use crate::admission::{Operation, sent, validate_sent};
 use crate::body;
 use crate::call::Call;
 use crate::clock;
@@ -41,6 +42,7 @@ pub(crate) async fn bind(server: &Arc<Server>, call: &mut Call, body: Bytes) -> 
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid_named("", "Binding", &call.name, &errors)));
     }
+    validate_sent(server, call, Operation::Create, &sent(&binding, "v1", "Binding")).await?;
     add_topology(server, &mut binding, &node).await?;
     update::change(server, call, Part::Binding, |call, pod| {
         bound(call, pod, &binding, &node)

@@ -1,5 +1,6 @@
 //! One request on its way through the server: who asks, for what, how the answer is to look, and what to warn of.
 
+use crate::audit::Annotations;
 use crate::negotiate::Form;
 use crate::options::WriteOptions;
 use crate::query::Query;
@@ -24,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) form: Form,
     /// The parameters of a write; those of a read stand in `query`.
     pub(crate) write: WriteOptions,
+    /// What the audit log is to tell besides.
+    pub(crate) annotations: Annotations,
     warnings: Vec<String>,
 }
 
@@ -49,6 +52,7 @@ impl Call {
             headers,
             form,
             write,
+            annotations: Annotations::default(),
             warnings: deprecation.into_iter().collect(),
         }
     }

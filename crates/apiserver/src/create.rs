@@ -8,6 +8,7 @@ use crate::clock;
 use crate::commit::{Change, Committed};
 use crate::metadata;
 use crate::names;
+use crate::policies;
 use crate::respond;
 use crate::server::Server;
 use crate::service_addresses::{self, Claims};
@@ -76,6 +77,7 @@ pub(crate) async fn insert(
         generate_name(&mut object["metadata"]);
     }
     strategy::prepare_create(kind, &mut object);
+    server.check_types(kind, &mut object, None);
     let warnings = validation::warnings(kind, &object, None);
     call.warn(warnings);
     store_new(server, call, object).await
@@ -155,7 +157,10 @@ async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outc
             };
         }
         let lost = match server.commit(&change).await? {
-            Committed::At(revision) => return Ok(Stored { value, revision }),
+            Committed::At(revision) => {
+                policies::settle(server, kind).await;
+                return Ok(Stored { value, revision });
+            }
             Committed::Lost(lost) => lost,
         };
         let lost: Vec<&str> = lost.iter().map(|place| change.required_key(*place)).collect();

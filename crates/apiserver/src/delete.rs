@@ -15,6 +15,7 @@ use crate::commit::{Change, Committed};
 use crate::create::shown_revision;
 use crate::eviction;
 use crate::options::dry_run;
+use crate::policies;
 use crate::query::Query;
 use crate::respond;
 use crate::server::Server;
@@ -219,8 +220,10 @@ pub(crate) async fn delete(server: &Arc<Server>, call: &Call, body: Bytes) -> Ou
                        remove them or set propagationPolicy=Orphan to suppress this warning";
         call.warn([warning.to_owned()]);
     }
+    let (deleted, warnings) = remove_because(server, &call, &call.name, &options, Cause::Delete).await?;
+    call.warn(warnings);
     let call = &call;
-    let (stored, code) = match remove(server, call, &call.name, &options).await? {
+    let (stored, code) = match deleted {
         Deleted::Gone(stored) if call.kind.delete_returns_object => (stored, StatusCode::OK),
         Deleted::Gone(stored) => return respond::value(call, StatusCode::OK, &success(call, &stored)),
         Deleted::Kept(stored) if options.orphan_dependents == Some(false) => (stored, StatusCode::ACCEPTED),
@@ -239,17 +242,18 @@ fn success(call: &Call, stored: &Stored) -> Value {
 
 /// Deletes one object of the call's collection.
 pub(crate) async fn remove(server: &Arc<Server>, call: &Call, name: &str, options: &DeleteOptions) -> Outcome<Deleted> {
-    remove_because(server, call, name, options, Cause::Delete).await
+    let (deleted, _) = remove_because(server, call, name, options, Cause::Delete).await?;
+    Ok(deleted)
 }
 
-/// Deletes one object of the call's collection for a reason.
+/// Deletes one object of the call's collection for a reason; what to warn of comes along.
 pub(crate) async fn remove_because(
     server: &Arc<Server>,
     call: &Call,
     name: &str,
     options: &DeleteOptions,
     cause: Cause,
-) -> Outcome<Deleted> {
+) -> Outcome<(Deleted, Vec<String>)> {
     let kind = &*call.kind;
     for _ in 0..ATTEMPTS_MAX {
         let kv = server.existing(kind, &call.namespace, name).await?;
@@ -259,14 +263,16 @@ pub(crate) async fn remove_because(
         let mut change = Change::default();
         change.require(kv.key.to_string(), kv.mod_revision);
         let mut review = Review::new(server, call, Operation::Delete, Some(&object));
+        review.dry_run = options.is_dry_run()?;
         admission::validate(&mut review, &object, &mut change).await?;
+        let warnings = review.warnings;
         let mut last = object.clone();
         if cause == Cause::Eviction {
             eviction::disrupt(server, call, &mut last, &mut change).await?;
         }
         let marked = mark(kind, &last, options);
         if let Some(deleted) = settle(server, kind, change, &kv, &object, &marked, options).await? {
-            return Ok(deleted);
+            return Ok((deleted, warnings));
         }
     }
     Err(crate::update::modified(kind, name))
@@ -360,7 +366,9 @@ async fn settle(
     } else {
         change.put(kv.key.to_string(), value.clone(), kv.lease);
     }
-    match server.commit(&change).await? {
+    let committed = server.commit(&change).await?;
+    policies::settle(server, kind).await;
+    match committed {
         Committed::At(revision) => Ok(Some(at(revision))),
         Committed::Lost(_) => Ok(None),
     }

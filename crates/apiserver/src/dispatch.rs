@@ -1,5 +1,7 @@
 //! From a request to the function that answers it: form, kind, verb.
 
+use crate::admission;
+use crate::audit::Annotations;
 use crate::body;
 use crate::call::Call;
 use crate::certificate_requests;
@@ -219,6 +221,7 @@ pub(crate) async fn resource(
         WriteOptions::of(options, &query)
     }?;
     let headers = request.headers().clone();
+    let annotations = request.extensions().get::<Annotations>().cloned();
     let names = [path.namespace.clone(), path.name.clone(), path.subresource.clone()];
     if let Some(review) = reviews::by_resource(&path.group, &path.version, &path.resource) {
         if verb != "create" || !path.name.is_empty() {
@@ -244,6 +247,7 @@ pub(crate) async fn resource(
         negotiate::form(&headers, &query, protobuf::knows(&kind))?
     };
     let mut call = Call::new(kind, names, user, query, headers, form, write);
+    call.annotations = annotations.unwrap_or_default();
     if is_bindings {
         call.subresource = "binding".to_owned();
     }
@@ -269,7 +273,7 @@ pub(crate) fn is_proxy(group: &str, resource: &str, subresource: &str) -> bool {
 }
 
 fn pods() -> &'static Kind {
-    crate::admission::kind("", "pods")
+    admission::kind("", "pods")
 }
 
 /// Objects of a namespace are written through it; only lists and watches may look at all namespaces.
@@ -353,7 +357,10 @@ async fn main(server: &Arc<Server>, call: &mut Call, verb: &str, body: Body) -> 
 /// What flows between a client and a container.
 async fn stream(server: &Arc<Server>, call: &Call, verb: &str, request: Request) -> Outcome<Response<Body>> {
     match (call.subresource.as_str(), verb) {
-        ("proxy", _) => proxy::forward(server, call, request).await,
+        ("proxy", _) => {
+            admission::connect(server, call).await?;
+            proxy::forward(server, call, request).await
+        }
         ("log", "get") => log::get(server, call, request).await,
         ("portforward", "get" | "create") => port_forward::open(server, call, request).await,
         ("exec" | "attach", "get" | "create") => terminal::open(server, call, request).await,

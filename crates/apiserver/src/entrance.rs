@@ -166,6 +166,8 @@ async fn route(
         let decision = authz::check(server, &user, &asked::action(verb, &path, &query)).await;
         trace.decision = Some(authz::Decision::of(&decision));
         decision?;
+        let mut request = request;
+        request.extensions_mut().insert(trace.annotations.clone());
         dispatch::resource(server, user, verb, path, query, request).await
     };
     if is_long {

@@ -4,6 +4,7 @@
 //! last one, nor is one spent on a pod that stays.
 
 use crate::admission::node_restriction::check_eviction;
+use crate::admission::{Operation, sent, validate_sent};
 use crate::body;
 use crate::call::Call;
 use crate::clock;
@@ -32,7 +33,7 @@ const RETRY_AFTER_S: u32 = 10;
 const VIOLATES: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 
 /// POST to `pods/NAME/eviction`.
-pub(crate) async fn evict(server: &Arc<Server>, call: &Call, body: Bytes) -> Outcome<Response<Body>> {
+pub(crate) async fn evict(server: &Arc<Server>, call: &mut Call, body: Bytes) -> Outcome<Response<Body>> {
     let text = body::json_text(&call.headers, body)?;
     let eviction: Value = serde_json::from_slice(&text).map_err(|error| {
         bad_request(format!(
@@ -45,6 +46,13 @@ pub(crate) async fn evict(server: &Arc<Server>, call: &Call, body: Bytes) -> Out
     }
     let pod = server.existing(&call.kind, &call.namespace, &call.name).await?;
     check_eviction(&call.user, &Stored::from(&pod).object(&call.kind)?)?;
+    validate_sent(
+        server,
+        call,
+        Operation::Create,
+        &sent(&eviction, "policy/v1", "Eviction"),
+    )
+    .await?;
     let mut options = DeleteOptions::from_value(&eviction["deleteOptions"])?;
     if call.write.dry_run {
         options.only_try();

@@ -89,6 +89,7 @@ pub(crate) async fn of_node(server: &Server, node: &str) -> Outcome<Backend> {
         host: address.to_owned(),
         port: port.and_then(|port| u16::try_from(port).ok()).unwrap_or(KUBELET_PORT),
         tls: Some(tls),
+        server_name: None,
     })
 }
 

@@ -50,6 +50,7 @@ mod options;
 mod patch;
 mod path;
 mod peers;
+mod policies;
 mod protobuf;
 mod proxy;
 mod query;
@@ -70,6 +71,7 @@ mod tokens;
 mod update;
 mod user;
 mod watch;
+mod webhooks;
 
 pub use audit::{AuditLevel, AuditLog};
 pub use config::Config;

@@ -104,7 +104,7 @@ fn of(call: &Call, stored: &Stored) -> Outcome<Value> {
 }
 
 /// The `Scale` of an object.
-fn scale_of(call: &Call, object: &Value) -> Outcome<Value> {
+pub(crate) fn scale_of(call: &Call, object: &Value) -> Outcome<Value> {
     let metadata = &object["metadata"];
     let mut shown = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {

@@ -8,10 +8,12 @@ use crate::config::Config;
 use crate::definitions::{self, Definitions};
 use crate::dispatch;
 use crate::event_lease::EventLease;
+use crate::follow::Followed;
 use crate::in_flight::InFlight;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::peers::Presence;
+use crate::policies::{self, Policies};
 use crate::rbac::aggregation;
 use crate::stream::Encodings;
 use crate::tokens::keys::KeyError;
@@ -59,6 +61,7 @@ impl ApiServer {
         let (audit, writer) = audit.unzip();
         let issuer = tokens::issuer(&config)?;
         let access = Access::open(store.as_ref()).await?;
+        let policies = Followed::open(store.as_ref(), policies::PREFIX, Policies::default()).await?;
         let server = Arc::new(Server {
             access,
             issuer,
@@ -71,6 +74,7 @@ impl ApiServer {
             presence: Presence::default(),
             documents: Documents::default(),
             definitions: Definitions::default(),
+            policies,
             metrics: Metrics::default(),
             tasks: Mutex::default(),
         });
@@ -78,6 +82,10 @@ impl ApiServer {
             &server.store,
             &mut server.tasks.lock().expect("nothing panics while it holds the tasks"),
         );
+        server.spawn(Followed::run(
+            Arc::downgrade(&server.policies),
+            Arc::clone(&server.store),
+        ));
         bootstrap::run(&server).await.map_err(StartError::Bootstrap)?;
         let definitions = definitions::load(&server).await.map_err(StartError::Bootstrap)?;
         server.spawn(definitions::follow(Arc::downgrade(&server), definitions));
@@ -111,6 +119,7 @@ pub(crate) struct Server {
     pub(crate) presence: Presence,
     pub(crate) documents: Documents,
     pub(crate) definitions: Definitions,
+    pub(crate) policies: Arc<Followed<Policies>>,
     pub(crate) metrics: Metrics,
     /// Background work; ends with the server.
     tasks: Mutex<JoinSet<()>>,

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::commit::{Change, Committed};
 use crate::create::{self, Ownership, remove, shown_revision, text};
 use crate::names;
+use crate::policies;
 use crate::respond;
 use crate::server::Server;
 use crate::service_addresses::{self, Claims};
@@ -142,7 +143,10 @@ async fn attempt(
         call.warn(advice);
     }
     match part {
-        Part::Main => strategy::prepare_update(kind, &mut new, old),
+        Part::Main => {
+            strategy::prepare_update(kind, &mut new, old);
+            server.check_types(kind, &mut new, Some(old));
+        }
         Part::Status => strategy::prepare_status_update(kind, &mut new, old),
         Part::EphemeralContainers => strategy::prepare_ephemeral_containers(kind, &mut new, old),
         Part::Resize => strategy::prepare_resize(kind, &mut new, old),
@@ -224,7 +228,9 @@ async fn store_changed(
         };
         change.put(kv.key.to_string(), value.clone(), lease);
     }
-    match server.commit(&change).await? {
+    let committed = server.commit(&change).await?;
+    policies::settle(server, kind).await;
+    match committed {
         // Clients see an object that ends with the revision it had.
         Committed::At(_) if ends => Ok(Some(Stored {
             value,

@@ -1,5 +1,6 @@
 //! Who makes a request.
 
+use crate::tokens::claims::user_name;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -27,6 +28,16 @@ impl User {
             groups: groups.into_iter().map(Into::into).collect(),
             ..Self::default()
         }
+    }
+
+    /// A service account.
+    pub(crate) fn service_account(namespace: &str, name: &str) -> Self {
+        let groups = [
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            AUTHENTICATED.to_owned(),
+        ];
+        Self::new(user_name(namespace, name), groups)
     }
 
     /// The user of a request that carries no identity.

@@ -49,7 +49,20 @@ impl Authority {
     /// # Errors
     /// When a key or a certificate cannot be made.
     pub fn server(&self, ip: IpAddr) -> anyhow::Result<ServerConfig> {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), ip.to_string()])?;
+        self.server_named(vec!["localhost".to_owned(), ip.to_string()])
+    }
+
+    /// The authority's certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The TLS of a server of these names and addresses, which asks for client certificates of this authority.
+    ///
+    /// # Errors
+    /// When a key or a certificate cannot be made.
+    pub fn server_named(&self, names: Vec<String>) -> anyhow::Result<ServerConfig> {
+        let mut params = CertificateParams::new(names)?;
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;

@@ -91,6 +91,21 @@ pub(super) fn without(node: Node<'_>, value: &Value, gone: &FieldSet) -> Option<
     }
 }
 
+/// The first list or object in a value that is owned as a whole, if there is one.
+pub(super) fn whole(node: Node<'_>, value: &Value, path: &str) -> Option<String> {
+    match (node, value) {
+        (Node::Leaf, Value::Array(_) | Value::Object(_)) => Some(path.to_owned()),
+        (_, Value::Object(fields)) => fields
+            .iter()
+            .find_map(|(name, value)| whole(node.child(name), value, &format!("{path}.{name}"))),
+        (_, Value::Array(items)) => {
+            let mut numbered = items.iter().enumerate();
+            numbered.find_map(|(index, item)| whole(node.item(), item, &format!("{path}[{index}]")))
+        }
+        _ => None,
+    }
+}
+
 /// Merges the configuration into the live value. Atomic values are replaced.
 pub(super) fn merge(node: Node<'_>, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
     let (Some(before), Some(after)) = (live, config) else {

@@ -61,6 +61,11 @@ fn type_of(schema: &Schema, name: &str, is_object: bool) -> Option<Type> {
     })
 }
 
+/// The type of whole objects as rules see them.
+pub(crate) fn rule_type(schema: &Schema) -> Type {
+    type_of(schema, "self", true).unwrap_or(Type::Dyn)
+}
+
 fn object_type(schema: &Schema, name: &str, is_object: bool) -> Type {
     let mut fields: BTreeMap<String, Type> = BTreeMap::new();
     for (field, of) in &schema.properties {

@@ -52,6 +52,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
     Kind {
         short_names: &["ip"],
         namespaced: false,
+        acted_on: true,
         ..row(
             "networking.k8s.io",
             "IPAddress",
@@ -101,6 +102,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         namespaced: false,
         has_generation: true,
         unconditional_update: false,
+        acted_on: true,
         ..row(
             "admissionregistration.k8s.io",
             "MutatingAdmissionPolicy",
@@ -114,6 +116,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         namespaced: false,
         has_generation: true,
         unconditional_update: false,
+        acted_on: true,
         ..row(
             "admissionregistration.k8s.io",
             "MutatingAdmissionPolicyBinding",
@@ -127,6 +130,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         namespaced: false,
         has_generation: true,
         unconditional_update: false,
+        acted_on: true,
         ..row(
             "admissionregistration.k8s.io",
             "MutatingWebhookConfiguration",
@@ -141,6 +145,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         has_generation: true,
         unconditional_update: false,
         has_status: true,
+        acted_on: true,
         ..row(
             "admissionregistration.k8s.io",
             "ValidatingAdmissionPolicy",
@@ -154,6 +159,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         namespaced: false,
         has_generation: true,
         unconditional_update: false,
+        acted_on: true,
         ..row(
             "admissionregistration.k8s.io",
             "ValidatingAdmissionPolicyBinding",
@@ -167,6 +173,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         namespaced: false,
         has_generation: true,
         unconditional_update: false,
+        acted_on: true,
         ..row(
             "admissionregistration.k8s.io",
             "ValidatingWebhookConfiguration",
@@ -179,6 +186,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         namespaced: false,
         create_on_update: true,
         unconditional_update: false,
+        acted_on: true,
         ..row(
             "node.k8s.io",
             "RuntimeClass",

@@ -1,11 +1,12 @@
 //! What valid admission policies, their bindings and webhook configurations are.
 //!
-//! Expressions are checked for presence only: nothing here evaluates them, and every write of these kinds is warned of.
+//! Their rules must compile.
 
 use super::place::{Errors, Place};
 use super::{names, selectors};
 use crate::error::FieldError;
 use crate::kinds::Kind;
+use serde_json::json;
 use std::collections::BTreeSet;
 
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
@@ -14,8 +15,14 @@ pub(super) fn create(kind: &Kind, object: &Place<'_>, errors: &mut Errors) {
     let spec = object.at("spec");
     match kind.kind {
         "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => webhooks(object, errors),
-        "ValidatingAdmissionPolicy" => validating(&spec, errors),
-        "MutatingAdmissionPolicy" => mutating(&spec, errors),
+        "ValidatingAdmissionPolicy" => {
+            validating(&spec, errors);
+            rules(&spec, errors);
+        }
+        "MutatingAdmissionPolicy" => {
+            mutating(&spec, errors);
+            rules(&spec, errors);
+        }
         "ValidatingAdmissionPolicyBinding" => {
             binding(&spec, errors);
             actions(&spec.at("validationActions"), errors);
@@ -68,7 +75,12 @@ fn webhook(hook: &Place<'_>, errors: &mut Errors) {
         errors.push(versions.invalid("must include at least one of v1, v1beta1"));
     }
     client(&hook.at("clientConfig"), errors);
-    match_conditions(&hook.at("matchConditions"), errors);
+    let conditions = hook.at("matchConditions");
+    match_conditions(&conditions, errors);
+    for problem in crate::policy::problems(&json!({ "matchConditions": conditions.value })) {
+        let field = problem.field.replacen("spec", &hook.path, 1);
+        errors.push(FieldError::invalid(field, problem.expression, problem.why));
+    }
 }
 
 /// A name of at least three parts, e.g. `check.example.com`.
@@ -189,11 +201,32 @@ fn policy(spec: &Place<'_>, errors: &mut Errors) {
         errors.push(constraints.required(""));
     }
     match_conditions(&spec.at("matchConditions"), errors);
+    let mut seen = BTreeSet::new();
     for variable in spec.at("variables").items() {
-        if variable.at("name").text().trim().is_empty() {
-            errors.push(variable.at("name").required("name is not specified"));
+        let name = variable.at("name");
+        if name.text().trim().is_empty() {
+            errors.push(name.required("name is not specified"));
+        } else if !is_identifier(name.text()) {
+            errors.push(name.invalid("name is not a valid CEL identifier"));
+        }
+        if !seen.insert(name.text()) {
+            errors.push(name.duplicate());
         }
         expression(&variable, errors);
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let starts = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(starts)
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !matches!(name, "true" | "false" | "null" | "in")
+}
+
+/// What the compiler says of the rules of a policy.
+fn rules(spec: &Place<'_>, errors: &mut Errors) {
+    for problem in crate::policy::problems(spec.value) {
+        errors.push(FieldError::invalid(problem.field, problem.expression, problem.why));
     }
 }
 

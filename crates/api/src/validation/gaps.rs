@@ -94,7 +94,7 @@ const GAPS: &[Gap] = &[
     gap_why(
         Part::PodSpec,
         "runtimeClassName",
-        "there are no RuntimeClasses yet, so the pod cannot start",
+        "the built-in runtime has one handler, which has no name, so with it the pod cannot start",
     ),
     gap(Part::PodSpec, "schedulingGroup"),
     gap(Part::PodSpec, "securityContext.appArmorProfile"),

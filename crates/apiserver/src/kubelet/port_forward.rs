@@ -20,6 +20,7 @@ use std::sync::Arc;
 /// GET or POST of `/portforward`, to be upgraded to SPDY or a websocket.
 pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request) -> Outcome<Response<Body>> {
     may_create(server, call).await?;
+    crate::admission::connect(server, call).await?;
     let kv = server.existing(&call.kind, &call.namespace, &call.name).await?;
     let pod = Stored::from(&kv).object(&call.kind)?;
     let Some(node) = text(&pod["spec"]["nodeName"]) else {

@@ -1,6 +1,7 @@
 //! `pods/NAME/exec` and `pods/NAME/attach`: a session with the client joined to one with the kubelet.
 
 use super::{place, refused, unreachable};
+use crate::admission;
 use crate::authz::{self, Action};
 use crate::call::Call;
 use crate::server::Server;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 /// GET or POST of `/exec` or `/attach`, to be upgraded to websocket or SPDY.
 pub(crate) async fn open(server: &Arc<Server>, call: &Call, mut request: Request) -> Outcome<Response<Body>> {
     may_create(server, call).await?;
+    admission::connect(server, call).await?;
     let streams = streams(call)?;
     let commands: Vec<&str> = call.query.all("command").collect();
     let is_exec = call.subresource == "exec";

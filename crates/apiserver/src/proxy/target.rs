@@ -40,7 +40,12 @@ impl Address {
 
     fn backend(&self, host: String, port: u16) -> Backend {
         let tls = if self.is_tls { backend::unchecked_tls() } else { None };
-        Backend { host, port, tls }
+        Backend {
+            host,
+            port,
+            tls,
+            server_name: None,
+        }
     }
 
     fn default_port(&self) -> u16 {

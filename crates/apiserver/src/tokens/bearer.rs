@@ -6,7 +6,7 @@ use crate::admission::kind;
 use crate::clock;
 use crate::server::Server;
 use crate::status::Outcome;
-use crate::user::{AUTHENTICATED, User};
+use crate::user::User;
 use http::{HeaderMap, header};
 use store::KeyValue;
 
@@ -201,14 +201,9 @@ fn user(binding: &Binding, token_id: &str) -> User {
 
 /// A service account as a user.
 pub(super) fn account_user(namespace: &str, account: &Named) -> User {
-    let groups = [
-        "system:serviceaccounts".to_owned(),
-        format!("system:serviceaccounts:{namespace}"),
-        AUTHENTICATED.to_owned(),
-    ];
     User {
         uid: account.uid.clone(),
-        ..User::new(user_name(namespace, &account.name), groups)
+        ..User::service_account(namespace, &account.name)
     }
 }
 

@@ -1,8 +1,8 @@
 //! POST to `serviceaccounts/NAME/token`: a new token for an account, perhaps bound to a pod, a secret or a node.
 
 use super::claims::{Binding, Claims, LegacyBinding, Named, user_name};
-use crate::admission::kind;
 use crate::admission::node_restriction::check_token;
+use crate::admission::{Operation, kind, sent, validate_sent};
 use crate::body;
 use crate::call::Call;
 use crate::clock;
@@ -30,7 +30,7 @@ const OF_PODS_S: i64 = 3607;
 const EXTENDED_S: i64 = 365 * 24 * 3600;
 
 /// Makes a token.
-pub(crate) async fn create(server: &Server, call: &Call, body: Bytes) -> Outcome<Response<Body>> {
+pub(crate) async fn create(server: &Server, call: &mut Call, body: Bytes) -> Outcome<Response<Body>> {
     let text_of_body = body::json_text(&call.headers, body)?;
     let decoded = schema::decode(SCHEMA, &text_of_body, call.write.field_validation).map_err(|error| {
         let what = schema::cannot_be_handled(SCHEMA);
@@ -38,6 +38,8 @@ pub(crate) async fn create(server: &Server, call: &Call, body: Bytes) -> Outcome
     })?;
     let mut request = decoded.object;
     check(call, &mut request)?;
+    let shown = sent(&request, "authentication.k8s.io/v1", "TokenRequest");
+    validate_sent(server, call, Operation::Create, &shown).await?;
     let account = server.existing(&call.kind, &call.namespace, &call.name).await?;
     let account = Stored::from(&account).metadata();
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_S);
