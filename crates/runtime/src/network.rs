@@ -81,10 +81,10 @@ impl Network {
         if !std::fs::read_to_string(forward).is_ok_and(|text| text.trim() == "1") {
             std::fs::write(forward, "1").map_err(system("turn IP forwarding on"))?;
         }
-        // A machine that cannot masquerade still has a network that its pods can use among themselves.
         // For 127.0.0.1:hostPort; that nobody else gets at what listens there, our rules see to.
         let localnet = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", self.bridge);
         let rules = self.rules() + &host_ports::open(&self.bridge, ports);
+        // A machine that cannot masquerade still has a network that its pods can use among themselves.
         match self.nft(&rules).await {
             Ok(()) => std::fs::write(&localnet, "1").map_err(system(format!("write {localnet}")))?,
             Err(NetworkError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
