@@ -47,6 +47,7 @@ fn run() -> anyhow::Result<()> {
     killed_processes_are_replaced(&cluster, &kubectl).context("killed processes")?;
     the_unwilling_end(&kubectl).context("processes that do not want to end")?;
     the_greedy_are_evicted(&kubectl).context("a volume beyond its limit")?;
+    what_does_not_fit_is_refused(&kubectl).context("pods that the scheduler did not see")?;
     nothing_is_left(&cluster).context("after all pods are gone")?;
     pods_outlive_a_reboot(&mut cluster, &kubectl).context("a machine that starts anew")?;
     nothing_is_left(&cluster).context("after the reboot and the end of all pods")
@@ -122,6 +123,32 @@ fn the_greedy_are_evicted(kubectl: &Kubectl) -> anyhow::Result<()> {
         "{message}"
     );
     kubectl.run("delete pod greedy --timeout=60s")?;
+    Ok(())
+}
+
+/// Who names the node passes the scheduler by, but not the node's own checks.
+fn what_does_not_fit_is_refused(kubectl: &Kubectl) -> anyhow::Result<()> {
+    let node = kubectl.run("get nodes -o name")?;
+    let node = node.trim().trim_start_matches("node/");
+    let bound = |name: &str, more: &str| {
+        let image = "image: steadfast.local/web:1";
+        let script = format!("nodeName: {node}\n  {more}");
+        pod(name, &script, "sleep 1000").replace(
+            image,
+            &format!("{image}\n    ports: [{{containerPort: 80, hostPort: 18080}}]"),
+        )
+    };
+    kubectl.run_with("apply -f -", &bound("first", ""))?;
+    kubectl.run("wait --for=condition=Ready pod/first --timeout=60s")?;
+    for (name, more, reason) in [
+        ("second", "", "NodePorts"),
+        ("astray", "nodeSelector: {no: such}", "NodeAffinity"),
+    ] {
+        kubectl.run_with("apply -f -", &bound(name, more))?;
+        let refused = kubectl.watch(&format!("pod {name}"), |_, pod| pod["status"]["phase"] == "Failed")?;
+        ensure!(refused["status"]["reason"] == reason, "{}", refused["status"]);
+    }
+    kubectl.run("delete pod first second astray --timeout=60s")?;
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! Pods leave nodes with `NoExecute` taints that they do not tolerate, or do not tolerate any longer.
 
+use api::fit::tolerates;
 use api::k8s::api::core::v1::{Node, Pod, Toleration};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::placement::tolerates;
 use crate::pod_garbage::with_disruption;
 use crate::pods::{has_ended, name_of, whatever_version};
 use crate::{Action, Event, EventType, Notice, Plan, Reason, Step, Target, is_terminating};

@@ -4,6 +4,7 @@
 //! Everything here is a pure function of what was seen and of the time that is passed in.
 //! This crate must not know of CRI messages, an API client, files or a clock: crate `node` observes and acts.
 
+mod admit;
 mod backoff;
 mod container_status;
 mod definitions;
@@ -25,6 +26,7 @@ mod start;
 mod status;
 mod terminate;
 
+pub use admit::{unfit, unselected};
 pub use backoff::{Delay, IMAGE_PULL_DELAY, MOUNT_DELAY, RESTART_DELAY, SANDBOX_DELAY};
 pub use definitions::{definition, definitions, target_of};
 pub use dns::{Cluster, DnsConfig, HostResolver, dns_config};

@@ -124,7 +124,7 @@ pub struct Memory {
     /// Whether the final DELETE was answered.
     pub deleted: bool,
     /// The pod was refused by this node: reason and message.
-    pub refused: Option<(String, String)>,
+    pub refused: Option<(&'static str, String)>,
     /// The resources it was granted.
     pub granted: Granted,
     /// Why it is not granted what it wants.

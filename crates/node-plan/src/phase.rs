@@ -31,10 +31,10 @@ pub(crate) fn ended(seen: &Observed<'_>, now: Timestamp) -> Option<Ended> {
         Some("Failed") => return Some(Ended { phase: "Failed", why }),
         _ => {}
     }
-    if let Some(why) = seen.memory.refused.clone() {
+    if let Some((reason, message)) = seen.memory.refused.clone() {
         return Some(Ended {
             phase: "Failed",
-            why: Some(why),
+            why: Some((reason.to_owned(), message)),
         });
     }
     if active_deadline(seen).is_some_and(|deadline| deadline <= now) {

@@ -119,7 +119,7 @@ fn conditions(
         .as_ref()
         .and_then(|s| s.conditions.clone())
         .unwrap_or_default();
-    let evicted = seen.memory.refused.iter().filter(|(reason, _)| reason == "Evicted");
+    let evicted = seen.memory.refused.iter().filter(|(reason, _)| *reason == "Evicted");
     let evicted = evicted.map(|(_, message)| {
         let why = Some(("TerminationByKubelet", message.clone()));
         ("DisruptionTarget", Verdict { holds: true, why })

@@ -441,7 +441,7 @@ fn failed_starts_show_their_reason_and_wait() {
 #[test]
 fn refused_and_late_pods_fail() {
     let mut w = simple("Always");
-    w.memory.refused = Some(("SysctlForbidden".into(), "forbidden sysctl".into()));
+    w.memory.refused = Some(("SysctlForbidden", "forbidden sysctl".into()));
     let status = w.settle().status;
     assert_eq!(
         (status.phase.as_deref(), status.reason.as_deref()),

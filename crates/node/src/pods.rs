@@ -76,6 +76,16 @@ impl Registry {
         pods
     }
 
+    /// The pods that have a part of the node for themselves.
+    fn taken(&self) -> Vec<Arc<Pod>> {
+        let part = |entry: &Entry| {
+            let latest = entry.pod.borrow();
+            let is_over = latest.removed || latest.refused.is_some() || has_ended(&latest.pod);
+            (!is_over).then(|| latest.pod.clone())
+        };
+        self.with(|entries| entries.values().filter_map(part).collect())
+    }
+
     /// Whether a pod that is or was here may still use a claim.
     pub(crate) fn may_use(&self, claim: Option<&ObjectReference>) -> bool {
         let Some(claim) = claim else { return false };
@@ -103,6 +113,11 @@ fn identity(pod: &Pod) -> Identity {
         meta.namespace.clone().unwrap_or_default(),
         meta.name.clone().unwrap_or_default(),
     )
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 fn uid(pod: &Pod) -> String {
@@ -196,10 +211,12 @@ impl Pods {
 
     fn start(&mut self, pod: Arc<Pod>, removed: bool) {
         let id = uid(&pod);
+        let refused = self.refusal(&pod).filter(|_| !removed);
         let (sender, latest) = watch::channel(Latest {
             pod,
             removed,
             evicted: None,
+            refused,
         });
         let wake = Arc::new(Notify::new());
         self.registry.with(|entries| {
@@ -212,6 +229,16 @@ impl Pods {
             )
         });
         self.spawn(id, latest, wake, Duration::ZERO);
+    }
+
+    /// Why this node does not take a pod that it has not taken before: reason and message.
+    fn refusal(&self, pod: &Pod) -> Option<(&'static str, String)> {
+        let status = pod.status.as_ref();
+        if status.is_some_and(|status| status.start_time.is_some()) || has_ended(pod) {
+            return None;
+        }
+        let allocatable = self.node.machine.allocatable(&self.node.config);
+        node_plan::unfit(pod, &allocatable, &self.registry.taken())
     }
 
     fn spawn(&mut self, id: String, latest: watch::Receiver<Latest>, wake: Arc<Notify>, pause: Duration) {
@@ -267,7 +294,13 @@ impl Pods {
         for orphan in found.iter().filter(|f| !listed.contains(&f.uid)) {
             self.end_orphan(orphan);
         }
-        for pod in pods.into_values() {
+        let mut pods: Vec<_> = pods.into_values().collect();
+        // What was taken stays, then first come, first served.
+        pods.sort_by_key(|pod| {
+            let started = pod.status.as_ref().and_then(|status| status.start_time.clone());
+            (started.is_none(), started, pod.metadata.creation_timestamp.clone())
+        });
+        for pod in pods {
             self.seen(pod, false);
         }
         self.sweep(&found, &listed).await;

@@ -16,10 +16,12 @@ use crate::runtime::PodRecords;
 use crate::security;
 use crate::status::{Publisher, is_newer};
 use crate::volumes::Mounted;
-use api::k8s::api::core::v1::{Pod, ResourceRequirements};
+use api::fit::NodeIdentity;
+use api::k8s::api::core::v1::{Node as NodeObject, Pod, PodSpec, ResourceRequirements};
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
 use jiff::{SignedDuration, Timestamp};
+use kube::Api;
 use node_plan::{Job, Memory, Observed, POD_SUBJECT, Plan, Step, Stopping, Volumes};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub(crate) struct Latest {
     pub(crate) removed: bool,
     /// Why the node cannot keep it, if it cannot.
     pub(crate) evicted: Option<Eviction>,
+    /// Why the node did not take it, if it did not: reason and message.
+    pub(crate) refused: Option<(&'static str, String)>,
 }
 
 /// Why a pod must leave the node.
@@ -98,7 +102,9 @@ struct Task {
 impl Worker {
     /// A worker for a pod that has just been seen.
     pub(crate) fn new(node: Arc<Node>, latest: watch::Receiver<Latest>, wake: Arc<Notify>) -> Self {
-        let Latest { pod, removed, .. } = latest.borrow().clone();
+        let Latest {
+            pod, removed, refused, ..
+        } = latest.borrow().clone();
         let (news_in, news) = mpsc::channel(NEWS);
         let references = References::new(&node, &pod);
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
@@ -106,7 +112,7 @@ impl Worker {
             seen_at: Timestamp::now(),
             ..Memory::default()
         };
-        memory.refused = refusal(&pod);
+        memory.refused = refused.or_else(|| refusal(&pod));
         let mut this = Self {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             latest,
@@ -141,6 +147,7 @@ impl Worker {
 
     /// Works until nothing of the pod is left, or until shutdown; the pod's uid.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> String {
+        self.check_node().await;
         self.tell_refusal();
         loop {
             self.take_latest();
@@ -440,16 +447,48 @@ impl Worker {
     }
 }
 
-/// Why this node does not take a pod: reason and message.
-fn refusal(pod: &Pod) -> Option<(String, String)> {
+impl Worker {
+    /// Refuses a pod that is not meant for this node, whoever bound it; the node's labels are for anybody to set.
+    async fn check_node(&mut self) {
+        let is_new = self
+            .pod
+            .status
+            .as_ref()
+            .is_none_or(|status| status.start_time.is_none());
+        let is_choosy = |spec: &PodSpec| {
+            let affinity = spec.affinity.as_ref();
+            spec.node_selector.is_some() || affinity.is_some_and(|affinity| affinity.node_affinity.is_some())
+        };
+        let may_be_wrong = self.pod.spec.as_ref().is_some_and(is_choosy);
+        if !is_new || !may_be_wrong || self.memory.refused.is_some() {
+            return;
+        }
+        let nodes: Api<NodeObject> = Api::all(self.node.client.clone());
+        let labels = match nodes.get_metadata(&self.node.config.node_name).await {
+            Ok(node) => node.metadata.labels.unwrap_or_default(),
+            Err(error) => {
+                tracing::debug!(%error, "the node could not be read, its own labels count");
+                self.node.labels.clone()
+            }
+        };
+        let identity = NodeIdentity {
+            name: &self.node.config.node_name,
+            labels: &labels,
+        };
+        self.memory.refused = node_plan::unselected(&self.pod, identity);
+    }
+}
+
+/// Why no node of ours takes a pod: reason and message.
+fn refusal(pod: &Pod) -> Option<(&'static str, String)> {
     let spec = pod.spec.as_ref()?;
     if security::needs_apparmor(spec) && !security::has_apparmor() {
         let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
-        return Some(("AppArmor".into(), message.into()));
+        return Some(("AppArmor", message.into()));
     }
     let name = crate::sandbox_config::forbidden_sysctl(spec)?;
     Some((
-        "SysctlForbidden".into(),
+        "SysctlForbidden",
         format!("forbidden sysctl: \"{name}\" not allowlisted"),
     ))
 }

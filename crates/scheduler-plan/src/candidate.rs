@@ -1,11 +1,12 @@
 //! A pod as the scheduler sees it: all that filters and scores ask about, parsed once.
 
-use crate::resources::{Resources, requests_of};
+use api::fit::{HostPort, host_ports};
 use api::k8s::api::core::v1::{
     Affinity, NodeSelector, Pod, PodAffinityTerm, PodSpec, PreferredSchedulingTerm, Toleration,
     TopologySpreadConstraint,
 };
 use api::k8s::apimachinery::pkg::apis::meta::v1::LabelSelector as SelectorObject;
+use api::pod_resources::{Resources, requests_of};
 use api::selector::{LabelSelector, Operator, Requirement};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ pub struct Candidate {
     /// The node it insists on.
     pub node_name: Option<String>,
     /// Ports of the node: address (empty for all), protocol, number.
-    pub host_ports: Vec<(String, String, i32)>,
+    pub host_ports: Vec<HostPort>,
     /// Claims it mounts: (name, whether the claim must be controlled by this pod because it is of an ephemeral volume).
     pub claims: Vec<(String, bool)>,
     /// Pods it must be near to.
@@ -228,36 +229,6 @@ impl Candidate {
 
 fn selector_of(selector: &SelectorObject) -> Option<LabelSelector> {
     LabelSelector::from_object(&json!(selector)).ok()
-}
-
-fn host_ports(spec: &PodSpec) -> Vec<(String, String, i32)> {
-    let sidecars = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|init| init.restart_policy.as_deref() == Some("Always"));
-    let mut ports = Vec::new();
-    for port in spec
-        .containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten())
-    {
-        let Some(number) = port.host_port.filter(|number| *number > 0) else {
-            continue;
-        };
-        let address = port
-            .host_ip
-            .clone()
-            .filter(|address| address != "0.0.0.0")
-            .unwrap_or_default();
-        ports.push((
-            address,
-            port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-            number,
-        ));
-    }
-    ports
 }
 
 fn claims(spec: &PodSpec, pod_name: &str) -> Vec<(String, bool)> {

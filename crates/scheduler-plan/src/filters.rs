@@ -5,7 +5,7 @@ use crate::neighbours::Neighbours;
 use crate::placement::{ClaimStep, WaitsFor};
 use crate::snapshot::{NodeState, Snapshot};
 use crate::volumes::PodVolumes;
-use crate::{node_selector, taints};
+use api::fit;
 use api::k8s::api::core::v1::Taint;
 
 /// Why a node was refused, in upstream's words, and what may change that.
@@ -53,13 +53,13 @@ fn node_itself(pod: &Candidate, node: &NodeState) -> Result<(), Refused> {
         effect: "NoSchedule".to_owned(),
         ..Taint::default()
     };
-    if node.is_unschedulable && !taints::is_tolerated(&cordon(), &pod.tolerations) {
+    if node.is_unschedulable && !is_tolerated(&cordon(), pod) {
         return refuse("node(s) were unschedulable", WaitsFor::NODES);
     }
     if pod.node_name.as_ref().is_some_and(|name| *name != node.name) {
         return refuse("node(s) didn't match the requested node name", WaitsFor::NODES);
     }
-    if taints::first_untolerated(&node.taints, &pod.tolerations).is_some() {
+    if !tolerates_taints(pod, node) {
         // Since 1.34 upstream keeps keys and values of taints out of pods' statuses.
         return refuse("node(s) had untolerated taint(s)", WaitsFor::NODES);
     }
@@ -67,6 +67,18 @@ fn node_itself(pod: &Candidate, node: &NodeState) -> Result<(), Refused> {
         return refuse("node(s) didn't match Pod's node affinity/selector", WaitsFor::NODES);
     }
     Ok(())
+}
+
+fn is_tolerated(taint: &Taint, pod: &Candidate) -> bool {
+    pod.tolerations
+        .iter()
+        .any(|toleration| fit::tolerates(toleration, taint))
+}
+
+/// Whether the pod tolerates all taints that keep new pods away.
+pub(crate) fn tolerates_taints(pod: &Candidate, node: &NodeState) -> bool {
+    let mut left = fit::untolerated(&node.taints, &pod.tolerations, &["NoSchedule", "NoExecute"]);
+    left.next().is_none()
 }
 
 /// Whether the pod's node selector and required node affinity allow the node.
@@ -77,18 +89,14 @@ pub(crate) fn is_selected(pod: &Candidate, node: &NodeState) -> bool {
         && pod
             .node_affinity
             .as_ref()
-            .is_none_or(|selector| node_selector::matches(selector, node))
+            .is_none_or(|selector| fit::selects(selector, node.identity()))
 }
 
 fn host_ports(pod: &Candidate, node: &NodeState) -> Result<(), Refused> {
-    let clash = |a: &(String, String, i32), b: &(String, String, i32)| {
-        let same_address = a.0 == b.0 || a.0.is_empty() || b.0.is_empty();
-        same_address && a.1 == b.1 && a.2 == b.2
-    };
     let is_taken = |port| {
         node.pods
             .values()
-            .any(|other| other.host_ports.iter().any(|theirs| clash(port, theirs)))
+            .any(|other| other.host_ports.iter().any(|theirs| fit::clash(port, theirs)))
     };
     if pod.host_ports.iter().any(is_taken) {
         return refuse(

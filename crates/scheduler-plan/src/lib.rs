@@ -9,18 +9,15 @@
 mod candidate;
 mod filters;
 mod neighbours;
-mod node_selector;
 mod placement;
 mod readiness;
-mod resources;
 mod scores;
 mod snapshot;
-mod taints;
 mod volumes;
 
+pub use api::pod_resources::Resources;
 pub use candidate::{Candidate, Key, PodTerm, Spread};
 pub use placement::{ClaimStep, Placement, Refusal, Verdict, WaitsFor, place};
 pub use readiness::{Readiness, readiness};
-pub use resources::Resources;
 pub use snapshot::{NodeState, Snapshot};
 pub use volumes::{BIND_COMPLETED, SELECTED_NODE, is_bound, selected_node};

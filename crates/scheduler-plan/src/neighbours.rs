@@ -3,8 +3,8 @@
 //! Nodes with equal values of a label form a *domain* of that label (the topology key).
 
 use crate::candidate::{Candidate, PodTerm, Spread};
+use crate::filters;
 use crate::snapshot::{NodeState, Snapshot};
-use crate::{filters, taints};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Domain = (String, String);
@@ -163,7 +163,7 @@ fn domains_of(pod: &Candidate, spread: &Spread, snapshot: &Snapshot) -> BTreeMap
             .filter(same_kind)
             .all(|one| node.labels.contains_key(&one.topology_key));
         let is_possible = !spread.honors_affinity || filters::is_selected(pod, node);
-        let is_tolerable = !spread.honors_taints || taints::first_untolerated(&node.taints, &pod.tolerations).is_none();
+        let is_tolerable = !spread.honors_taints || filters::tolerates_taints(pod, node);
         if !has_all_labels || !is_possible || !is_tolerable {
             continue;
         }

@@ -3,7 +3,7 @@
 use crate::candidate::Candidate;
 use crate::neighbours::Neighbours;
 use crate::snapshot::NodeState;
-use crate::{node_selector, taints};
+use api::fit;
 
 const SCORE_MAX: i64 = 100;
 
@@ -19,7 +19,7 @@ pub(crate) fn best(pod: &Candidate, nodes: &[&NodeState], neighbours: &Neighbour
     add(
         3,
         fewest(values(&|node| {
-            count(taints::count_disliked(&node.taints, &pod.tolerations))
+            count(fit::untolerated(&node.taints, &pod.tolerations, &["PreferNoSchedule"]).count())
         })),
     );
     add(2, most(values(&|node| preferred(pod, node))));
@@ -61,7 +61,7 @@ fn preferred(pod: &Candidate, node: &NodeState) -> i64 {
     let wishes = pod
         .preferred_nodes
         .iter()
-        .filter(|wish| node_selector::term_matches(&wish.preference, node));
+        .filter(|wish| fit::term_selects(&wish.preference, node.identity()));
     wishes.map(|wish| i64::from(wish.weight)).sum()
 }
 

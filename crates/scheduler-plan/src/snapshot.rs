@@ -5,10 +5,11 @@
 
 use crate::candidate::{Candidate, Key};
 use crate::placement::{ClaimStep, Placement};
-use crate::resources::Resources;
 use crate::volumes;
+use api::fit::NodeIdentity;
 use api::k8s::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Taint};
 use api::k8s::api::storage::v1::StorageClass;
+use api::pod_resources::Resources;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,6 +57,14 @@ pub struct NodeState {
 }
 
 impl NodeState {
+    /// The node as selectors see it.
+    pub(crate) fn identity(&self) -> NodeIdentity<'_> {
+        NodeIdentity {
+            name: &self.name,
+            labels: &self.labels,
+        }
+    }
+
     /// Reads a node; it has no pods yet.
     pub fn of(node: &Node) -> Self {
         let (spec, status) = (node.spec.as_ref(), node.status.as_ref());

@@ -1,7 +1,6 @@
 //! Volume topology: where a pod's claims let it go, and what has to be decided about them on the node it goes to.
 
 use crate::candidate::{Candidate, Key};
-use crate::node_selector;
 use crate::placement::ClaimStep;
 use crate::snapshot::{NodeState, Snapshot};
 use api::k8s::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -192,7 +191,7 @@ fn is_reachable(volume: &PersistentVolume, node: &NodeState) -> bool {
         .spec
         .as_ref()
         .and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
-    affinity.is_none_or(|selector| node_selector::matches(selector, node))
+    affinity.is_none_or(|selector| api::fit::selects(selector, node.identity()))
 }
 
 fn allows(class: &StorageClass, node: &NodeState) -> bool {

@@ -175,18 +175,16 @@ impl Worker {
             self.node
                 .recorder
                 .pod(&self.pod, None, Severity::Warning, EVICTED, message.clone());
-            self.memory.refused = Some((EVICTED.to_owned(), message));
+            self.memory.refused = Some((EVICTED, message));
         }
     }
 
     /// Tells that the node refuses the pod, once.
     pub(super) fn tell_refusal(&self) {
-        if let Some((reason, message)) = &self.memory.refused
-            && reason == "SysctlForbidden"
-        {
+        if let Some((reason, message)) = &self.memory.refused {
             self.node
                 .recorder
-                .pod(&self.pod, None, Severity::Warning, "SysctlForbidden", message.clone());
+                .pod(&self.pod, None, Severity::Warning, reason, message.clone());
         }
     }
 }

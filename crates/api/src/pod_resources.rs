@@ -1,7 +1,7 @@
 //! Amounts of resources: what a pod asks for, what a node has to give.
 
-use api::k8s::api::core::v1::{Container, Pod, PodSpec};
-use api::k8s::apimachinery::pkg::api::resource::Quantity as Text;
+use crate::k8s::api::core::v1::{Container, Pod, PodSpec};
+use crate::k8s::apimachinery::pkg::api::resource::Quantity as Text;
 use std::collections::BTreeMap;
 
 /// 100m, as upstream.
@@ -16,7 +16,7 @@ pub struct Resources(BTreeMap<String, i128>);
 impl Resources {
     /// From a list as objects have it; a text that is no quantity counts as nothing (the API server refuses those).
     pub fn of(list: Option<&BTreeMap<String, Text>>) -> Self {
-        let amount = |text: &Text| api::quantity::parse(&text.0).map_or(0, |quantity| quantity.nanos);
+        let amount = |text: &Text| crate::quantity::parse(&text.0).map_or(0, |quantity| quantity.nanos);
         Self(
             list.into_iter()
                 .flatten()
@@ -73,7 +73,7 @@ impl Resources {
 
 /// What a pod needs at its hungriest moment: its containers together, or an init container beside the sidecars that
 /// were started before it, whichever is more; overridden by requests of the whole pod; plus the overhead of its runtime.
-pub(crate) fn requests_of(pod: &Pod) -> Resources {
+pub fn requests_of(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else {
         return Resources::default();
     };
