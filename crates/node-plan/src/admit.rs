@@ -14,6 +14,9 @@ const CHECKED: [(&str, &str); 3] = [
     ("ephemeral-storage", "OutOfephemeral-storage"),
 ];
 
+/// The reason when another pod has a port of the node that this one wants.
+pub const NODE_PORTS: &str = "NodePorts";
+
 const NANOS: i128 = 1_000_000_000;
 
 /// Why a pod cannot be on this node beside `others`, which are: reason and message, in upstream's words.
@@ -35,12 +38,7 @@ pub fn unfit(
         let clashes = wanted
             .iter()
             .any(|port| taken.iter().any(|other| fit::clash(port, other)));
-        clashes.then(|| {
-            predicate(
-                "NodePorts",
-                "node(s) didn't have free ports for the requested pod ports",
-            )
-        })
+        clashes.then(|| predicate(NODE_PORTS, "node(s) didn't have free ports for the requested pod ports"))
     })
 }
 

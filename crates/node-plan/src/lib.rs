@@ -26,7 +26,7 @@ mod start;
 mod status;
 mod terminate;
 
-pub use admit::{unfit, unselected};
+pub use admit::{NODE_PORTS, unfit, unselected};
 pub use backoff::{Delay, IMAGE_PULL_DELAY, MOUNT_DELAY, RESTART_DELAY, SANDBOX_DELAY};
 pub use definitions::{definition, definitions, target_of};
 pub use dns::{Cluster, DnsConfig, HostResolver, dns_config};

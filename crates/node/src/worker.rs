@@ -460,7 +460,9 @@ impl Worker {
             spec.node_selector.is_some() || affinity.is_some_and(|affinity| affinity.node_affinity.is_some())
         };
         let may_be_wrong = self.pod.spec.as_ref().is_some_and(is_choosy);
-        if !is_new || !may_be_wrong || self.memory.refused.is_some() {
+        // Upstream asks for room before it asks for labels, and for ports after.
+        let has_no_room = matches!(&self.memory.refused, Some((reason, _)) if *reason != node_plan::NODE_PORTS);
+        if !is_new || !may_be_wrong || has_no_room {
             return;
         }
         let nodes: Api<NodeObject> = Api::all(self.node.client.clone());
@@ -475,7 +477,9 @@ impl Worker {
             name: &self.node.config.node_name,
             labels: &labels,
         };
-        self.memory.refused = node_plan::unselected(&self.pod, identity);
+        if let Some(why) = node_plan::unselected(&self.pod, identity) {
+            self.memory.refused = Some(why);
+        }
     }
 }
 
