@@ -30,6 +30,7 @@ mod workloads;
 use crate::custom;
 use crate::error::FieldError;
 use crate::kinds::Kind;
+use metadata::{FinalizerNames, finalizer_names};
 use place::{Errors, Place};
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ fn update_configuration(kind: &Kind, new: &Place<'_>, old: &Place<'_>, errors: &
 pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let (new, old) = (Place::root(new), Place::root(old));
-    metadata::update(&new, &old, &mut errors);
+    metadata::update(&new, &old, finalizer_names(kind), &mut errors);
     if let Some(version) = &kind.custom {
         errors.extend(version.check(new.value, Some(old.value)));
         return errors;
@@ -138,7 +139,7 @@ pub fn update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
 pub fn status_update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let (new, old) = (Place::root(new), Place::root(old));
-    metadata::update(&new, &old, &mut errors);
+    metadata::update(&new, &old, finalizer_names(kind), &mut errors);
     if let Some(version) = &kind.custom {
         errors.extend(version.check(new.value, Some(old.value)));
         return errors;
@@ -164,7 +165,7 @@ pub fn status_update(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
 pub fn approval_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let (new, old) = (Place::root(new), Place::root(old));
-    metadata::update(&new, &old, &mut errors);
+    metadata::update(&new, &old, FinalizerNames::Standard, &mut errors);
     certificates::update(&new, &old, true, &mut errors);
     errors
 }
@@ -173,7 +174,7 @@ pub fn approval_update(new: &Value, old: &Value) -> Vec<FieldError> {
 pub fn ephemeral_containers_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let (new, old) = (Place::root(new), Place::root(old));
-    metadata::update(&new, &old, &mut errors);
+    metadata::update(&new, &old, FinalizerNames::Standard, &mut errors);
     pod_parts::ephemeral_containers(&new, &old, &mut errors);
     errors
 }
@@ -182,7 +183,7 @@ pub fn ephemeral_containers_update(new: &Value, old: &Value) -> Vec<FieldError> 
 pub fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::new();
     let (new, old) = (Place::root(new), Place::root(old));
-    metadata::update(&new, &old, &mut errors);
+    metadata::update(&new, &old, FinalizerNames::Standard, &mut errors);
     pod_parts::resize(&new, &old, &mut errors);
     errors
 }

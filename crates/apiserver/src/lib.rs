@@ -68,6 +68,7 @@ mod stored;
 mod stream;
 mod table;
 mod tokens;
+mod unread;
 mod update;
 mod user;
 mod watch;

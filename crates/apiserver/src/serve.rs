@@ -1,6 +1,7 @@
 //! The API over TLS: HTTP/2 and HTTP/1.1, identity from client certificates.
 
 use crate::authn;
+use crate::unread;
 use crate::user::User;
 use axum::Router;
 use axum::body::Body;
@@ -9,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -118,9 +120,15 @@ async fn connection(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, router
     let user = certificate.and_then(authn::user);
     let draining = Draining(shutdown.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        router
+        let (request, rest) = unread::lend(request);
+        let answered = router
             .clone()
-            .oneshot(identified(request, peer, user.clone(), draining.clone()))
+            .oneshot(identified(request, peer, user.clone(), draining.clone()));
+        async {
+            let mut response = answered.await?;
+            rest.finish(&mut response).await;
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -149,8 +157,7 @@ async fn connection(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, router
 }
 
 /// The request with its user. What a client puts into headers cannot make it somebody else.
-fn identified(request: Request<Incoming>, peer: Peer, user: Option<User>, draining: Draining) -> Request<Body> {
-    let mut request = request.map(Body::new);
+fn identified(mut request: Request<Body>, peer: Peer, user: Option<User>, draining: Draining) -> Request<Body> {
     request.extensions_mut().insert(draining);
     request.extensions_mut().insert(peer);
     if let Some(user) = user {

@@ -71,6 +71,52 @@ async fn who_says_nothing_is_not_waited_for() {
     assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
 }
 
+/// Reads until `count` answers have begun and the last has its head; the text.
+async fn answers(stream: &mut (impl tokio::io::AsyncRead + Unpin), count: usize) -> String {
+    let mut text = String::new();
+    while text.matches("HTTP/1.1 ").count() < count || !text.ends_with("ok") && !text.contains("connection: close") {
+        let mut part = vec![0; 4096];
+        let read = tokio::time::timeout(LONG, stream.read(&mut part)).await.unwrap();
+        let read = read.unwrap();
+        assert!(read > 0, "the connection ended after {text:?}");
+        text.push_str(&String::from_utf8_lossy(&part[..read]));
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_cost_the_connection() {
+    let (api, authority) = (Api::new().await, Authority::new().unwrap());
+    let address = serve(&api, &authority).await;
+    let refused = |length: usize| {
+        format!(
+            "POST /apis/no.such/v1/things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n"
+        )
+    };
+    let health = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut stream = tls(address, &authority).await;
+    stream.write_all(refused(2).as_bytes()).await.unwrap();
+    // Once another has been answered, the server has seen the head, and not the body.
+    let mut other = tls(address, &authority).await;
+    other.write_all(health.as_bytes()).await.unwrap();
+    answers(&mut other, 1).await;
+    stream.write_all(format!("{{}}{health}").as_bytes()).await.unwrap();
+    let both = answers(&mut stream, 2).await;
+    assert!(
+        both.starts_with("HTTP/1.1 404") && both.contains("HTTP/1.1 200"),
+        "{both}"
+    );
+    // A body that is too long to be read for nothing is not, and the client hears that the connection ends.
+    let mut stream = tls(address, &authority).await;
+    stream.write_all(refused(1 << 20).as_bytes()).await.unwrap();
+    let answer = answers(&mut stream, 1).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 404") && answer.contains("connection: close"),
+        "{answer}"
+    );
+}
+
 #[tokio::test]
 async fn a_watch_that_nobody_reads_delays_nobody() {
     let (api, authority) = (Api::new().await, Authority::new().unwrap());

@@ -21,7 +21,7 @@ pub(super) fn create(kind: &Kind, object: &Place<'_>, errors: &mut Errors) {
     let metadata = object.at("metadata");
     name(kind, &metadata, errors);
     namespace(kind, &metadata, errors);
-    content(&metadata, errors);
+    content(&metadata, finalizer_names(kind), errors);
 }
 
 fn name(kind: &Kind, metadata: &Place<'_>, errors: &mut Errors) {
@@ -76,13 +76,31 @@ fn namespace(kind: &Kind, metadata: &Place<'_>, errors: &mut Errors) {
     }
 }
 
+/// Which finalizers without a domain an object may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FinalizerNames {
+    /// Those that Kubernetes itself has.
+    Standard,
+    /// Any: upstream's server of custom resources, a program of its own in principle, knows no standard ones.
+    Any,
+}
+
+/// The finalizers that objects of a kind may have.
+pub(super) fn finalizer_names(kind: &Kind) -> FinalizerNames {
+    if kind.custom.is_some() || kind.group == "apiextensions.k8s.io" {
+        FinalizerNames::Any
+    } else {
+        FinalizerNames::Standard
+    }
+}
+
 /// Labels, annotations, owners, finalizers.
-fn content(metadata: &Place<'_>, errors: &mut Errors) {
+fn content(metadata: &Place<'_>, names: FinalizerNames, errors: &mut Errors) {
     metadata.at("generation").must_not_be_negative(errors);
     labels(&metadata.at("labels"), errors);
     annotations(&metadata.at("annotations"), errors);
     owners(&metadata.at("ownerReferences"), errors);
-    finalizers(&metadata.at("finalizers"), errors);
+    finalizers(&metadata.at("finalizers"), names, errors);
 }
 
 /// What is wrong with a map of labels. Upstream names the map, not the entry.
@@ -156,13 +174,13 @@ fn owners(owners: &Place<'_>, errors: &mut Errors) {
     }
 }
 
-fn finalizers(finalizers: &Place<'_>, errors: &mut Errors) {
+fn finalizers(finalizers: &Place<'_>, names: FinalizerNames, errors: &mut Errors) {
     let named: Vec<&str> = finalizers.items().map(|item| item.text()).collect();
     for name in &named {
         for why in names::qualified_name_errors(name) {
             errors.push(FieldError::invalid(&finalizers.path, *name, why));
         }
-        if !name.contains('/') && !STANDARD_FINALIZERS.contains(name) {
+        if names == FinalizerNames::Standard && !name.contains('/') && !STANDARD_FINALIZERS.contains(name) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(&finalizers.path, *name, why));
         }
@@ -173,9 +191,9 @@ fn finalizers(finalizers: &Place<'_>, errors: &mut Errors) {
 }
 
 /// What is wrong with replacing one object's metadata by another's.
-pub(super) fn update(new: &Place<'_>, old: &Place<'_>, errors: &mut Errors) {
+pub(super) fn update(new: &Place<'_>, old: &Place<'_>, names: FinalizerNames, errors: &mut Errors) {
     let (new, old) = (new.at("metadata"), old.at("metadata"));
-    content(&new, errors);
+    content(&new, names, errors);
     if old.at("deletionTimestamp").is_set() {
         no_new_finalizers(&new.at("finalizers"), old.at("finalizers").value, errors);
     }

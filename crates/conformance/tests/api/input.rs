@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use tokio::io::AsyncWriteExt;
 
+/// A client has no more connections to one server than this that are closed and not yet known to be.
+const CONNECTIONS_MAX: usize = 5;
+
 pub(crate) const IDEAS: &[Idea] = &[
     ("input: bodies that are none", |scene| Box::pin(bodies(scene))),
     ("input: too much of everything", |scene| Box::pin(too_much(scene))),
@@ -112,11 +115,14 @@ async fn too_much(scene: Scene) -> anyhow::Result<()> {
         answer.fails(413, "RequestEntityTooLarge")?;
     }
     let two = map(&json!({"a": "x".repeat((1 << 20) + 1)}));
-    scene
-        .api
-        .send("POST", &maps, &json_body, two)
-        .await?
-        .says(422, "Invalid", "Too long")?;
+    // The server has closed the connection of before, which a request may find out only by using it.
+    let mut answer = scene.api.send("POST", &maps, &json_body, two.clone()).await;
+    for _ in 0..CONNECTIONS_MAX {
+        if answer.is_err() {
+            answer = scene.api.send("POST", &maps, &json_body, two.clone()).await;
+        }
+    }
+    answer?.says(422, "Invalid", "Too long")?;
     let labels: serde_json::Map<String, Value> = (0..20_000).map(|n| (format!("label-{n}"), json!("v"))).collect();
     let labelled = json!({"metadata": {"name": "good-labels", "labels": labels}});
     // So many labels are strange, but they are labels.

@@ -56,6 +56,13 @@ fn metadata() {
         created(maps(), &with(&map, "/metadata/finalizers", json!(["own"]))).len(),
         1
     );
+    let definition = with(
+        &map,
+        "/metadata/finalizers",
+        json!(["customresourcecleanup.apiextensions.k8s.io"]),
+    );
+    let errors = created(kind("apiextensions.k8s.io", "customresourcedefinitions"), &definition);
+    assert!(!errors.iter().any(|error| error.contains("finalizers")), "{errors:?}");
     let nodes = kind("", "nodes");
     assert_eq!(
         created(nodes, &json!({"metadata": {"name": "n", "namespace": "default"}})),
