@@ -54,8 +54,8 @@ pub fn prepare_create(kind: &Kind, object: &mut Value) {
     }
     if kind.group.is_empty() && kind.kind == "Namespace" {
         object["spec"]["finalizers"] = json!(["kubernetes"]);
-        name_label(object);
     }
+    label_with_name(kind, object);
     if kind.group == "batch" && kind.kind == "Job" {
         job::select_own(object);
     }
@@ -105,7 +105,7 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
             // Only `/finalize` may change them.
             let finalizers = old["spec"]["finalizers"].clone();
             new["spec"]["finalizers"] = finalizers;
-            name_label(new);
+            label_with_name(kind, new);
         }
         ("", "Service") => service::keep_allocated(new, old),
         ("certificates.k8s.io", "CertificateSigningRequest") => take_field(new, old, "spec"),
@@ -199,9 +199,7 @@ pub fn prepare_status_update(kind: &Kind, new: &mut Value, old: &Value) {
     {
         take_field(&mut merged["status"], &old["status"], "qosClass");
     }
-    if kind.group.is_empty() && kind.kind == "Namespace" {
-        name_label(&mut merged);
-    }
+    label_with_name(kind, &mut merged);
     if kind.kind == "CertificateSigningRequest" {
         configuration::keep_decisions(&mut merged, old);
     }
@@ -239,8 +237,11 @@ fn keep_metadata(new: &mut Value, old: &Value) {
     }
 }
 
-/// Every namespace can be selected by its own name.
-fn name_label(namespace: &mut Value) {
+/// Every namespace can be selected by its own name, as soon as it has one; objects of other kinds stay as they are.
+pub fn label_with_name(kind: &Kind, namespace: &mut Value) {
+    if !kind.group.is_empty() || kind.kind != "Namespace" {
+        return;
+    }
     let name = namespace["metadata"]["name"].clone();
     if name.as_str().is_some_and(|name| !name.is_empty()) {
         namespace["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;

@@ -192,6 +192,7 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outco
     let metadata = &mut object["metadata"];
     generate_name(metadata);
     let name = text(&metadata["name"]).unwrap_or_default().to_owned();
+    strategy::label_with_name(kind, &mut object);
     let mut change = Change::default();
     let key = names::key(kind, &call.namespace, &name);
     change.require(key.clone(), 0);

@@ -43,6 +43,8 @@ const FOREGROUND: &str = "foregroundDeletion";
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DeleteOptions {
+    api_version: Option<String>,
+    kind: Option<String>,
     pub(crate) grace_period_seconds: Option<i64>,
     propagation_policy: Option<String>,
     orphan_dependents: Option<bool>,
@@ -67,15 +69,24 @@ impl DeleteOptions {
                 propagation_policy: query.get("propagationPolicy").map(str::to_owned),
                 orphan_dependents: query.flag("orphanDependents"),
                 dry_run: dry_run(),
-                preconditions: None,
+                ..Self::default()
             }
         } else {
             let text = body::json_text(headers, body)?;
             let given: Self = serde_json::from_slice(&text)
                 .map_err(|error| bad_request(format!("DeleteOptions cannot be decoded: {error}")))?;
+            // Whoever sends another object along has mistaken the delete for something else.
+            if let Some(kind) = given.kind.filter(|kind| kind != "DeleteOptions") {
+                let version = given.api_version.unwrap_or_default();
+                return Err(bad_request(format!(
+                    "no kind {kind:?} is registered for version {version:?} as options of a delete"
+                )));
+            }
             // A body replaces the parameters, but nobody who asks for a trial means the real thing.
             Self {
                 dry_run: given.dry_run.or_else(dry_run),
+                kind: None,
+                api_version: None,
                 ..given
             }
         };

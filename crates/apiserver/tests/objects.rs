@@ -231,6 +231,10 @@ async fn nothing_is_stored_by_a_dry_run() {
 #[tokio::test]
 async fn generated_names_end_with_a_suffix() {
     let api = Api::new().await;
+    let namespace = json!({"metadata": {"generateName": "gn-"}});
+    let namespace = api.post("/api/v1/namespaces", &namespace).await.ok();
+    let labels = &namespace["metadata"]["labels"];
+    assert_eq!(labels["kubernetes.io/metadata.name"], namespace["metadata"]["name"]);
     let made = api.post(MAPS, &json!({"metadata": {"generateName": "gn-"}})).await.ok();
     let name = made["metadata"]["name"].as_str().unwrap();
     assert!(name.starts_with("gn-") && name.len() == 8, "{name}");
@@ -472,6 +476,9 @@ async fn deletes_answer_as_upstream_does() {
     let api = Api::new().await;
     let made = api.config_map("g1", json!({}), json!({})).await;
     let wrong = json!({"preconditions": {"uid": "bad"}});
+    let another = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "g1"}});
+    assert_eq!(api.delete(&map("g1"), &another).await.code, 400);
+    assert_eq!(api.get(&map("g1")).await.code, 200);
     let (code, _, message) = api.delete(&map("g1"), &wrong).await.failure();
     assert_eq!(code, 409);
     assert!(
