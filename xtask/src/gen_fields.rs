@@ -1,5 +1,5 @@
 //! `cargo xtask gen-fields GO_DIR`: turns the published Go types of Kubernetes' API into
-//! `crates/apiserver/src/protobuf/fields.txt`: the numbers, names and types of all fields; no prose.
+//! `crates/api/src/protobuf/fields.txt`: the numbers, names and types of all fields; no prose.
 //!
 //! The Go types are read rather than `generated.proto`, because only they say which fields are pointers, and so whether
 //! a zero is written or means "absent". The format is explained at the top of the table.
@@ -68,7 +68,7 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("xtask has no parent folder")?;
-    std::fs::write(root.join("crates/apiserver/src/protobuf/fields.txt"), table).context("write the table")
+    std::fs::write(root.join("crates/api/src/protobuf/fields.txt"), table).context("write the table")
 }
 
 /// The last three parts of a schema's name: group, version and type.

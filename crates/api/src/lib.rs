@@ -7,6 +7,7 @@ pub use k8s_openapi as k8s;
 
 pub mod apply;
 pub mod columns;
+pub mod continue_token;
 pub mod cron;
 pub mod custom;
 pub mod defaults;
@@ -20,6 +21,7 @@ pub mod patch;
 pub mod pod_resources;
 pub mod pod_security;
 pub mod policy;
+pub mod protobuf;
 pub mod quantity;
 pub mod quota;
 pub mod schema;

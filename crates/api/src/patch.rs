@@ -21,6 +21,9 @@ pub enum PatchError {
     /// The patch itself makes no sense: 400.
     #[error("{0}")]
     Malformed(String),
+    /// The patch has more operations than anybody needs: 413.
+    #[error("{0}")]
+    TooLarge(String),
     /// A well-formed patch does not fit the object (JSON patch test or path failed): 422.
     #[error("{0}")]
     DoesNotApply(String),
@@ -37,7 +40,7 @@ pub fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
     if operations.len() > OPERATIONS_MAX {
         let count = operations.len();
         let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}");
-        return Err(PatchError::Malformed(message));
+        return Err(PatchError::TooLarge(message));
     }
     if let Some(other) = operations.iter().find(|operation| !operation.is_object()) {
         return Err(undecodable(other, "handlers.jsonPatchOp"));

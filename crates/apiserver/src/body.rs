@@ -1,10 +1,10 @@
 //! Request bodies: size limit, text format, and decoding into objects.
 
 use crate::call::Call;
-use crate::protobuf;
 use crate::status::{Outcome, bad_request, body_too_large, unsupported_body, virtual_kind};
 use api::error::{FieldError, FieldErrorType, Status};
 use api::kinds::Kind;
+use api::protobuf;
 use api::schema::{self, DecodeError, FieldValidation};
 use axum::body::Body;
 use bytes::Bytes;

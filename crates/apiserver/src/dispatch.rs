@@ -14,13 +14,12 @@ use crate::negotiate::{self, Form};
 use crate::openapi;
 use crate::options::WriteOptions;
 use crate::path::ResourcePath;
-use crate::protobuf;
 use crate::query::Query;
 use crate::respond;
 use crate::reviews;
 use crate::serve::Draining;
 use crate::server::Server;
-use crate::status::{self, Outcome, internal, method_not_allowed, unknown_resource};
+use crate::status::{self, Outcome, bad_request, internal, method_not_allowed, unknown_resource};
 use crate::tokens;
 use crate::update::Part;
 use crate::user::User;
@@ -28,6 +27,7 @@ use crate::{
     binding, create, delete, deletecollection, eviction, get, health, list, patch, proxy, scale, update, watch,
 };
 use api::kinds::Kind;
+use api::protobuf;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -239,6 +239,7 @@ pub(crate) async fn resource(
     };
     let kind = kind.ok_or_else(unknown_resource)?;
     check_scope(&kind, &path, verb)?;
+    check_name(&path.name)?;
     let streams = is_streamed(&kind, &path.subresource);
     // Streams are not JSON, whatever the client says it takes.
     let form = if streams {
@@ -259,6 +260,17 @@ pub(crate) async fn resource(
         return watch::watch(server, &call, draining).await;
     }
     serve(server, &mut call, verb, request.into_body()).await
+}
+
+/// A name is one segment of a path, even where it came in disguise.
+fn check_name(name: &str) -> Outcome<()> {
+    let why = match name {
+        "." => "may not be '.'",
+        ".." => "may not be '..'",
+        _ if name.contains('/') => "may not contain '/'",
+        _ => return Ok(()),
+    };
+    Err(bad_request(format!("Name parameter invalid: {name:?}: {why}")))
 }
 
 /// Whether what flows is not JSON, however the client asks.

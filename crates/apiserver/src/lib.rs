@@ -51,7 +51,6 @@ mod patch;
 mod path;
 mod peers;
 mod policies;
-mod protobuf;
 mod proxy;
 mod query;
 mod rbac;

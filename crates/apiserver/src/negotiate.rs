@@ -1,8 +1,8 @@
 //! What form an answer takes: JSON, YAML or protobuf; the objects themselves, a `Table`, or only their metadata.
 
-use crate::protobuf;
 use crate::query::Query;
-use crate::status::{Outcome, not_acceptable};
+use crate::status::{Outcome, bad_request, not_acceptable};
+use api::protobuf;
 use http::{HeaderMap, header};
 
 /// The format of an answer.
@@ -70,7 +70,14 @@ pub(crate) fn form(headers: &HeaderMap, query: &Query, has_protobuf: bool) -> Ou
     let include = match query.get("includeObject") {
         Some("None") => Include::None,
         Some("Object") => Include::Object,
-        _ => Include::Metadata,
+        None | Some("" | "Metadata") => Include::Metadata,
+        Some(_) if !accept.contains("as=Table") => Include::Metadata,
+        Some(other) => {
+            let message = "must be 'Metadata', 'Object', 'None', or empty";
+            let message =
+                format!("Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: {message}");
+            return Err(bad_request(message));
+        }
     };
     let (format, view, meta) = if accept.trim().is_empty() {
         (Format::Json, View::Whole, META)

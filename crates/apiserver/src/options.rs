@@ -180,6 +180,11 @@ impl WriteOptions {
             let detail = format!("may not be more than {FIELD_MANAGER_MAX} bytes");
             return Err(invalid_options(kind, "fieldManager", FieldErrorType::TooLong, &detail));
         }
+        let strange = |manager: &String| manager.char_indices().find(|(_, letter)| letter.is_control());
+        if let Some((at, letter)) = field_manager.as_ref().and_then(strange) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(letter));
+            return Err(invalid_options(kind, "fieldManager", FieldErrorType::Invalid, &detail));
+        }
         let dry_run = dry_run(kind, query.all("dryRun").filter(|value| !value.is_empty()))?;
         Ok(Self {
             dry_run,

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::create::{self, Ownership, shown_revision, text};
 use crate::respond;
 use crate::server::Server;
-use crate::status::{Outcome, bad_request, invalid_options, status, unsupported_patch};
+use crate::status::{Outcome, bad_request, invalid_options, status, too_large, unsupported_patch};
 use crate::update::{self, Part, Proposed, check_name, modified};
 use api::apply;
 use api::error::{FieldErrorType, Status};
@@ -107,6 +107,7 @@ impl Patch {
         };
         patched.map_err(|error| match error {
             PatchError::Malformed(why) => bad_request(why),
+            PatchError::TooLarge(why) => too_large(&why),
             PatchError::DoesNotApply(_) => {
                 let message = "the server rejected our request due to an error in our request";
                 status(422, "Invalid", message, json!({}))

@@ -2,11 +2,11 @@
 
 use crate::call::Call;
 use crate::negotiate::{Form, Format, View};
-use crate::protobuf;
 use crate::status::{Outcome, internal};
 use crate::stored::Stored;
 use crate::table;
 use api::kinds::Kind;
+use api::protobuf;
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};

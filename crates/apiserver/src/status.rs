@@ -1,7 +1,7 @@
 //! Answers other than success that have nothing to do with one kind, and how a `Status` becomes a response.
 
-use crate::protobuf;
 use api::error::{FieldError, FieldErrorType, Status};
+use api::protobuf;
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -65,7 +65,11 @@ pub(crate) fn unsupported_patch() -> Box<Status> {
 }
 
 pub(crate) fn body_too_large(limit: usize) -> Box<Status> {
-    let message = format!("Request entity too large: limit is {limit}");
+    too_large(&format!("limit is {limit}"))
+}
+
+pub(crate) fn too_large(why: &str) -> Box<Status> {
+    let message = format!("Request entity too large: {why}");
     status(413, "RequestEntityTooLarge", message, Value::Null)
 }
 

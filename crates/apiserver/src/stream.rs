@@ -1,12 +1,12 @@
 //! Watch events as bytes: each change is looked at once and encoded once, however many watch it.
 
 use crate::negotiate::{Form, Format, View};
-use crate::protobuf;
 use crate::selection::Selection;
 use crate::status::Outcome;
 use crate::stored::Stored;
 use crate::table;
 use api::kinds::{Kind, KindRef};
+use api::protobuf;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};

@@ -29,7 +29,7 @@ pub(super) fn config_map(map: &Place<'_>, errors: &mut Errors) {
         bytes += decoded_len(&entry);
     }
     if bytes > BYTES_MAX {
-        errors.push(FieldError::too_long("", BYTES_MAX));
+        errors.push(FieldError::too_long("[]", BYTES_MAX));
     }
 }
 

@@ -74,6 +74,11 @@ async fn tables(scene: Scene) -> anyhow::Result<()> {
         .await?
         .ok()?;
     ensure!(none["rows"][0]["object"].is_null(), "{none}");
+    scene
+        .api
+        .get_as(&format!("{pods}?includeObject=Some"), TABLE)
+        .await?
+        .fails(400, "BadRequest")?;
     let one = scene.api.get_as(&format!("{pods}/p"), TABLE).await?.ok()?;
     ensure!(one["rows"].as_array().map(Vec::len) == Some(1), "{one}");
     let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";

@@ -254,7 +254,12 @@ async fn queries(scene: Scene) -> anyhow::Result<()> {
             .with_context(|| query.to_owned())?;
     }
     let object = json!({"metadata": {"name": "x"}});
-    for query in ["dryRun=all", "dryRun=All&dryRun=None", "fieldValidation=strict"] {
+    for query in [
+        "dryRun=all",
+        "dryRun=All&dryRun=None",
+        "fieldValidation=strict",
+        "fieldManager=a%00b",
+    ] {
         let answer = scene.api.post(&format!("{maps}?{query}"), &object).await?;
         answer.fails(422, "Invalid").with_context(|| query.to_owned())?;
     }

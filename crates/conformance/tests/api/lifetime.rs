@@ -141,6 +141,7 @@ async fn preconditions(scene: Scene) -> anyhow::Result<()> {
     for (options, code) in [
         (json!({"propagationPolicy": "Sideways"}), 422),
         (json!({"gracePeriodSeconds": "x"}), 400),
+        (json!({"kind": "ConfigMap", "apiVersion": "v1"}), 400),
     ] {
         let answer = scene.api.delete(&path, &options).await?;
         // A body that cannot be decoded is the fault of the server in some releases.

@@ -74,7 +74,14 @@ async fn tokens(scene: Scene) -> anyhow::Result<()> {
     scene.api.get(&versioned).await?.fails(400, "BadRequest")?;
     let matched = format!("{path}?limit=1&continue={token}&resourceVersionMatch=NotOlderThan");
     scene.api.get(&matched).await?.fails(422, "Invalid")?;
-    for token in ["%21", "e30", "eyJ2IjoidjIifQ", "AAAA", "%00"] {
+    for token in [
+        "%21",
+        "e30",
+        "eyJ2IjoidjIifQ",
+        "AAAA",
+        "%00",
+        "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiIuLi8uLi8ifQ",
+    ] {
         let path = format!("{path}?limit=1&continue={token}");
         let answer = scene.api.get(&path).await?;
         answer.fails(400, "BadRequest").with_context(|| token.to_owned())?;

@@ -21,6 +21,10 @@ async fn born(scene: Scene) -> anyhow::Result<()> {
         .ok()?;
     ensure!(own["status"]["phase"] == "Active", "{own}");
     ensure!(own["spec"]["finalizers"] == json!(["kubernetes"]), "{own}");
+    ensure!(
+        own["metadata"]["labels"]["kubernetes.io/metadata.name"] == scene.namespace.as_str(),
+        "{own}"
+    );
     let has_ca = |map: &Value| {
         map["data"]["ca.crt"]
             .as_str()

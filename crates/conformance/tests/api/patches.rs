@@ -431,6 +431,11 @@ async fn wrong(scene: Scene) -> anyhow::Result<()> {
         "{}",
         answer.text
     );
+    let many: Vec<Value> = (0..10_001)
+        .map(|_| json!({"op": "test", "path": "/data/a", "value": "1"}))
+        .collect();
+    let answer = scene.api.patch(&path, "json", &Value::from(many)).await?;
+    answer.fails(413, "RequestEntityTooLarge")?;
     let kept = scene.api.get(&path).await?.ok()?;
     ensure!(kept["data"] == json!({"a": "1"}), "{kept}");
     Ok(())

@@ -249,8 +249,8 @@ fn json_fields(message: &str) -> BTreeSet<&'static str> {
 #[test]
 fn every_published_field_has_a_number() {
     let mut checked = 0;
-    for path in api::openapi::v3_index(&[])["paths"].as_object().unwrap().keys() {
-        let document = api::openapi::v3_document(path, &[]).unwrap();
+    for path in crate::openapi::v3_index(&[])["paths"].as_object().unwrap().keys() {
+        let document = crate::openapi::v3_document(path, &[]).unwrap();
         for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
             let known = json_fields(of_schema(name));
             if known.is_empty() || name.ends_with("List") {

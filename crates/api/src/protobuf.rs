@@ -12,7 +12,7 @@ mod encode;
 mod fields;
 mod wire;
 
-use api::kinds::{self, Kind};
+use crate::kinds::{self, Kind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fields::{Field, Form};
@@ -21,10 +21,10 @@ use serde_json::{Map, Value, json};
 use wire::{Reader, Wire, Writer};
 
 /// The media type of such bodies.
-pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
 /// The media type of a watch: frames of a length (four bytes, the largest first) and an event.
-pub(crate) const WATCH_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+pub const WATCH_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 const MAGIC: &[u8] = b"k8s\0";
 
@@ -33,25 +33,40 @@ const DEPTH_MAX: usize = 64;
 
 /// Why bytes are no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
+    /// The magic is missing.
     #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     Magic,
+    /// A length points behind the end.
     #[error("unexpected EOF")]
     End,
+    /// A field is written as another type than it has.
     #[error("proto: wrong wire type for field {0}")]
     WireType(u32),
+    /// A text is not UTF-8.
     #[error("proto: field {0} is not valid text")]
     Text(u32),
+    /// The envelope names a kind that has no such form.
     #[error("no kind {kind:?} is registered for version {api_version:?}")]
-    Kind { api_version: String, kind: String },
+    Kind {
+        /// Its `apiVersion`.
+        api_version: String,
+        /// Its `kind`.
+        kind: String,
+    },
+    /// Messages lie in messages without an end.
     #[error("proto: messages are nested too deeply")]
     Depth,
+    /// What is JSON inside is none.
     #[error("couldn't get version/kind; json parse error: {0}")]
     Json(String),
 }
 
 /// Decodes a body into the object it stands for, with `apiVersion` and `kind`.
-pub(crate) fn decode(body: &[u8]) -> Result<Value, Error> {
+///
+/// # Errors
+/// When the bytes are no object of a known kind.
+pub fn decode(body: &[u8]) -> Result<Value, Error> {
     let envelope = body.strip_prefix(MAGIC).ok_or(Error::Magic)?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut reader = Reader::new(envelope);
@@ -81,7 +96,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, Error> {
 }
 
 /// Encodes an object that has `kind` and `apiVersion`; `None` if its kind has no protobuf form.
-pub(crate) fn encode(object: &Value) -> Option<Vec<u8>> {
+pub fn encode(object: &Value) -> Option<Vec<u8>> {
     let (api_version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
     let fields = object.as_object()?;
     let mut raw = Writer::default();
@@ -121,7 +136,7 @@ fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
 }
 
 /// The frame of a watch event.
-pub(crate) fn frame(event_type: &str, object: &Value) -> Option<Vec<u8>> {
+pub fn frame(event_type: &str, object: &Value) -> Option<Vec<u8>> {
     let object = encode(object)?;
     let mut event = Writer::default();
     event.bytes(1, event_type.as_bytes());
@@ -132,7 +147,7 @@ pub(crate) fn frame(event_type: &str, object: &Value) -> Option<Vec<u8>> {
 }
 
 /// Whether objects of a kind have a protobuf form.
-pub(crate) fn knows(kind: &Kind) -> bool {
+pub fn knows(kind: &Kind) -> bool {
     kind.custom.is_none() && fields::of(of_schema(kind.schema)).is_some()
 }
 
