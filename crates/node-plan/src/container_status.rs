@@ -4,7 +4,7 @@ use crate::backoff::{RESTART_DELAY, plus_s};
 use crate::definitions::of_ephemeral;
 use crate::observed::{Container, ContainerState, Job, Observed, StartFailure};
 use crate::resize::{applied, ended_for_resize, is_same};
-use crate::restart::{restart_at, should_restart};
+use crate::restart::{is_outdated, restart_at, should_restart};
 use crate::start::is_sidecar;
 use api::k8s::api::core::v1::{
     Container as Definition, ContainerState as State, ContainerStateRunning, ContainerStateTerminated,
@@ -18,6 +18,10 @@ use std::collections::BTreeMap;
 
 /// How long a fresh failure's own reason is shown before the reason of its back-off.
 const FRESH_S: i64 = 5;
+
+/// How long a container that makes room for its new definition is told of as if it still ran: kubelets look once a
+/// second, so theirs show no end in between when the next one starts at once.
+const REPLACED_S: i64 = 1;
 
 /// The status of a container as the API has it.
 pub(crate) fn reported<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
@@ -81,6 +85,9 @@ fn status(seen: &Observed<'_>, definition: &Definition, runs_to_completion: bool
     let Some(newest) = seen.newest(name) else {
         return without_record(seen, definition, now);
     };
+    if let Some((_, kept)) = being_replaced(seen, definition, now) {
+        return kept.clone();
+    }
     let before = seen.previous(name).filter(|c| c.state == ContainerState::Exited);
     let (state, last_state) = match newest.state {
         ContainerState::Running if runs(seen, newest) => (running(newest), before.map(|c| terminated(seen, c))),
@@ -121,6 +128,29 @@ fn status(seen: &Observed<'_>, definition: &Definition, runs_to_completion: bool
         volume_mounts: volume_mounts(definition, Some(newest)),
         ..ContainerStatus::default()
     }
+}
+
+/// A container that was ended a moment ago for its changed definition, and is not replaced yet: until when that is
+/// no news, and the status it had.
+pub(crate) fn being_replaced<'a>(
+    seen: &'a Observed<'_>,
+    definition: &Definition,
+    now: Timestamp,
+) -> Option<(Timestamp, &'a ContainerStatus)> {
+    let name = &definition.name;
+    let newest = seen.newest(name)?;
+    if runs(seen, newest) || seen.memory.stopping.is_some() || seen.memory.failures.contains_key(name) {
+        return None;
+    }
+    let ended = [Some(newest), seen.previous(name)].into_iter().flatten();
+    let ended = ended
+        .filter(|c| c.state == ContainerState::Exited)
+        .find(|c| is_outdated(c, definition))?;
+    let until = plus_s(ended.finished_at?, REPLACED_S);
+    let kept = reported(seen.pod, name)?;
+    let was_running = kept.state.as_ref().is_some_and(|state| state.running.is_some())
+        && kept.container_id.as_deref() == Some(&format!("{}://{}", seen.runtime, ended.id));
+    (was_running && now < until).then_some((until, kept))
 }
 
 /// What the API last said of the state before, when the runtime's record of it is removed already.
@@ -260,7 +290,11 @@ fn held(seen: &Observed<'_>, definition: &Definition, ended: &Container, now: Ti
     if seen.memory.stopping.is_some() || !comes_again {
         return None;
     }
-    let mut until = restart_at(ended);
+    let mut until = if is_outdated(ended, definition) {
+        now
+    } else {
+        restart_at(ended)
+    };
     let mut wait_s = ended.backoff_s;
     if let Some(failed) = seen.memory.failures.get(&definition.name) {
         let fresh = now < held_from(failed);

@@ -72,6 +72,11 @@ pub fn container_hash(definition: &Definition) -> String {
     format!("{hash:x}")
 }
 
+/// Whether a container was made from another definition than the pod has now.
+pub(crate) fn is_outdated(container: &Container, definition: &Definition) -> bool {
+    !container.hash.is_empty() && container.hash != container_hash(definition)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

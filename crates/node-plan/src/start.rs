@@ -1,11 +1,11 @@
 //! The way up: volumes, sandbox, init containers and sidecars in order, containers in order; restarts.
 
-use crate::container_status::{is_started, reported};
+use crate::container_status::{being_replaced, held_from, is_started, reported};
 use crate::definitions::of_ephemeral;
 use crate::observed::{Container, ContainerState, Job, Observed, Volumes};
 use crate::plan::{Plan, Step};
 use crate::resize::{self, ended_for_resize, must_restart};
-use crate::restart::{container_hash, next_backoff_s, restart_at, should_restart};
+use crate::restart::{is_outdated, next_backoff_s, restart_at, should_restart};
 use api::k8s::api::core::v1::{Container as Definition, PodSpec};
 use jiff::Timestamp;
 
@@ -198,7 +198,8 @@ fn keep_running(seen: &Observed<'_>, spec: &PodSpec, definition: &Definition, no
     match seen.current(&definition.name) {
         Some(c) if c.state == ContainerState::Running => condemn(seen, spec, definition, c, now, plan),
         Some(c) if c.state == ContainerState::Exited => {
-            let restarts = should_restart(spec, definition, c) || ended_for_resize(seen, definition, c);
+            let replaced = being_replaced(seen, definition, now).is_some();
+            let restarts = should_restart(spec, definition, c) || ended_for_resize(seen, definition, c) || replaced;
             if is_sidecar(definition) || restarts {
                 start(seen, definition, now, plan);
             }
@@ -235,7 +236,7 @@ fn condemn(
 ) {
     if let Some(reason) = seen.memory.condemned.get(&running.id) {
         kill(seen, spec, running, reason.grace_s, reason.message.clone(), now, plan);
-    } else if !running.hash.is_empty() && running.hash != container_hash(definition) {
+    } else if is_outdated(running, definition) {
         let why = format!("Container {} definition changed, will be restarted", running.name);
         kill(seen, spec, running, None, why, now, plan);
     } else if must_restart(seen, definition, running) {
@@ -273,14 +274,19 @@ fn start(seen: &Observed<'_>, definition: &Definition, now: Timestamp, plan: &mu
     let Some(sandbox) = seen.live_sandbox() else { return };
     let newest = seen.newest(name);
     let ended = newest.filter(|c| c.state == ContainerState::Exited);
+    if let Some((until, _)) = being_replaced(seen, definition, now) {
+        plan.wake_at(until, now);
+    }
     let mut not_before = match ended {
-        Some(ended) if !ended_for_resize(seen, definition, ended) => restart_at(ended),
-        _ => now,
+        // What crashed was another definition: this one has not crashed yet.
+        Some(ended) if is_outdated(ended, definition) || ended_for_resize(seen, definition, ended) => now,
+        Some(ended) => restart_at(ended),
+        None => now,
     };
     if let Some(failed) = seen.memory.failures.get(name) {
         not_before = not_before.max(failed.failure.retry_at);
         // The shown reason changes while the next try is held back.
-        plan.wake_at(crate::container_status::held_from(failed), now);
+        plan.wake_at(held_from(failed), now);
     }
     if not_before > now {
         plan.because(name, format!("is started again at {not_before}"));
@@ -296,7 +302,7 @@ fn start(seen: &Observed<'_>, definition: &Definition, now: Timestamp, plan: &mu
             restart_count: next_restart_count(seen, name),
             backoff_s: match newest {
                 Some(c) if c.state == ContainerState::Created => c.backoff_s,
-                _ => next_backoff_s(ended),
+                _ => next_backoff_s(ended.filter(|c| !is_outdated(c, definition))),
             },
         },
         now,

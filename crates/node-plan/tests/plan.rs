@@ -55,6 +55,47 @@ fn a_pod_comes_up_in_order() {
 }
 
 #[test]
+fn a_container_of_a_changed_image_is_replaced_in_the_status_at_once() {
+    for policy in ["Always", "Never"] {
+        let mut w = simple(policy);
+        w.settle();
+        w.pod.spec.as_mut().unwrap().containers[0].image = Some("image:2".into());
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let plan = w.step();
+            seen.push(format!("{:?} {}", states(&plan.status), holds(&plan.status, "Ready")));
+        }
+        assert!(
+            seen.iter().all(|s| s == r#"["main=running"] true"#),
+            "{policy}: {seen:?}"
+        );
+        let newest = w.containers.iter().max_by_key(|c| c.restart_count).unwrap();
+        assert_eq!(
+            (newest.restart_count, newest.state),
+            (1, ContainerState::Running),
+            "{policy}"
+        );
+    }
+}
+
+#[test]
+fn a_replacement_that_does_not_come_is_told_of_after_a_second() {
+    let mut w = simple("Always");
+    w.settle();
+    w.pod.spec.as_mut().unwrap().containers[0].image = Some("image:2".into());
+    let kill = w.step();
+    assert!(matches!(kill.steps[..], [Step::Kill { .. }]), "{kill:?}");
+    // The next start is under way, e.g. pulls the image.
+    w.busy.insert("main".into(), Job::Start { cancelled: false });
+    let at_once = w.plan();
+    assert_eq!(states(&at_once.status), ["main=running"]);
+    w.pass(1);
+    let late = w.plan();
+    assert_ne!(states(&late.status), ["main=running"]);
+    assert!(!holds(&late.status, "Ready"));
+}
+
+#[test]
 fn init_containers_and_sidecars_come_first() {
     let mut w = with_init("Always");
     let plan = w.settle();
@@ -179,6 +220,32 @@ fn crashes_are_held_back_longer_and_longer() {
         assert!(w.running("main").is_some(), "after {seconds} s");
     }
     assert_eq!(w.status().container_statuses.unwrap()[0].restart_count, 4);
+}
+
+#[test]
+fn a_new_image_has_no_crashes_to_pay_for() {
+    let mut w = simple("Always");
+    w.settle();
+    for _ in 0..2 {
+        w.exit_named("main", 1);
+        w.settle();
+    }
+    assert_eq!(states(&w.status()), ["main=waiting/CrashLoopBackOff"]);
+    w.pod.spec.as_mut().unwrap().containers[0].image = Some("image:2".into());
+    w.settle();
+    assert!(w.running("main").is_some(), "started at once");
+    w.exit_named("main", 1);
+    w.settle();
+    assert!(w.running("main").is_some(), "its first crash costs nothing");
+    w.exit_named("main", 1);
+    let plan = w.settle();
+    let waits = plan.status.container_statuses.unwrap()[0]
+        .state
+        .clone()
+        .unwrap()
+        .waiting
+        .unwrap();
+    assert!(waits.message.unwrap().starts_with("back-off 10s "));
 }
 
 #[test]
