@@ -67,14 +67,14 @@ impl Log {
         save(file, &lines);
     }
 
-    /// Writes the last line of a stream that ended without a newline.
+    /// Writes the last line of a stream that ended without a newline, marked partial so that readers add none.
     pub(super) fn finish(&mut self, stream: Stream, now: impl Fn() -> String) {
         let line = std::mem::take(&mut self.unfinished[stream as usize]);
         let (Some(file), false) = (self.file.as_mut(), line.is_empty()) else {
             return;
         };
         let mut lines = Vec::new();
-        push_line(&mut lines, &now(), stream, 'F', &line);
+        push_line(&mut lines, &now(), stream, 'P', &line);
         save(file, &lines);
     }
 }
@@ -135,7 +135,7 @@ mod tests {
             written(&[(Stream::Out, b"a"), (Stream::Err, b"x\n"), (Stream::Out, b"b\n")]),
             "T stderr F x\nT stdout F ab\n"
         );
-        assert_eq!(written(&[(Stream::Out, b"no newline")]), "T stdout F no newline\n");
+        assert_eq!(written(&[(Stream::Out, b"no newline")]), "T stdout P no newline\n");
         assert_eq!(written(&[]), "");
     }
 
