@@ -29,7 +29,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The file with the node's own name servers, normally `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
-    /// Where the kubelet API listens; with port 0 a free one is taken and told in the Node's status.
+    /// Where the kubelet API listens; with port 0, or one that is taken, a free one is found and told in the Node's
+    /// status.
     pub listen: SocketAddr,
     /// TLS of the kubelet API; it must require client certificates.
     pub tls: Arc<rustls::ServerConfig>,

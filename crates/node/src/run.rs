@@ -16,6 +16,8 @@ use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, ResourceExt};
 use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -67,6 +69,19 @@ pub(crate) struct Node {
     pub(crate) rates: Rates,
 }
 
+/// The listener of the kubelet API. Clients that read no Node status expect a fixed port, but another agent of this
+/// machine may have it: then any free one is taken, and told in the Node's status.
+async fn bind_kubelet_api(wanted: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = match TcpListener::bind(wanted).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::warn!(%wanted, "the kubelet API's port is taken, another is used");
+            TcpListener::bind(SocketAddr::new(wanted.ip(), 0)).await
+        }
+        bound => bound,
+    };
+    listener.with_context(|| format!("cannot listen on {wanted} for the kubelet API"))
+}
+
 /// Runs the node agent until `shutdown`; containers go on.
 ///
 /// # Errors
@@ -80,9 +95,7 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
         .root_dir
         .canonicalize()
         .context("cannot resolve the node's root directory")?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {} for the kubelet API", config.listen))?;
+    let listener = bind_kubelet_api(config.listen).await?;
     let kubelet_port = listener
         .local_addr()
         .context("the kubelet API's listener has no address")?

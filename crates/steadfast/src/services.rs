@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const DEFAULT_LOG: &str =
     "info,hyper=warn,h2=warn,tower=warn,kube=warn,hickory_resolver=warn,hickory_net=warn";
 
+/// Where clients of kubelets expect their API, if it is free.
+const KUBELET_PORT: u16 = 10250;
 /// As many as a kubelet takes by default.
 const MAX_PODS: u32 = 110;
 
@@ -248,7 +250,7 @@ fn start_node(
         cluster_dns: vec![config.cluster_dns()],
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: "/etc/resolv.conf".into(),
-        listen: SocketAddr::new(node_ip, 0),
+        listen: SocketAddr::new(node_ip, KUBELET_PORT),
         tls: authority.server_tls(&certificate)?,
         max_pods: MAX_PODS,
         reserved: node::Reserved::default(),
