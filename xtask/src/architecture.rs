@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("test-authority", &[]),
     ("conformance", &[]),
     ("bench", &[]),
+    ("fuzz", &["api", "cel"]),
     ("xtask", &["conformance"]),
 ];
 

@@ -4,6 +4,7 @@ mod architecture;
 mod check;
 mod debian;
 mod demo;
+mod fuzz;
 mod gen_fields;
 #[cfg(feature = "gen-proto")]
 mod gen_proto;
@@ -26,6 +27,7 @@ const USAGE: &str = "cargo xtask COMMAND
   rules                                  bring the line numbers of docs/statefulset.md up to date
   sim [--seeds N] [--from S] …           simulate the control plane; see `cargo run -p sim -- --help`
   sabotage [WORD] [--seeds N] …          break rules of the controllers in turn and see the simulator notice
+  fuzz [TARGET…] [--seconds N]           fuzz the parsers of what strangers send, each for a minute
   gen-proto                              regenerate crates/{cri,store-etcd} (needs --features gen-proto)
   gen-schema DIR GO_DIR                  regenerate the schema table from published OpenAPI documents and Go types
   gen-fields GO_DIR                      regenerate the table of protobuf fields from published Go types";
@@ -41,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         ["rules"] => rules::run(),
         ["sim", rest @ ..] => sim::run(rest),
         ["sabotage", rest @ ..] => sabotage::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["image", name, out] => image::build(name, out.as_ref()),
         #[cfg(feature = "gen-proto")]
         ["gen-proto"] => gen_proto::run(),

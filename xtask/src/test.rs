@@ -1,6 +1,6 @@
 //! `cargo xtask test`: installs what the tests need and runs all of them, the same here and in CI.
 
-use crate::{check, debian, image, shell};
+use crate::{check, debian, fuzz, image, shell};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -17,6 +17,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("script", "bsdutils"),
     ("/bin/bash-static", "bash-static"),
     ("/bin/busybox", "busybox-static"),
+    // libFuzzer is C++.
+    ("c++", "g++"),
     debian::TO_BUILD,
 ];
 
@@ -57,10 +59,11 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
                 "immediate-final",
             ])
             .args(words),
-        )
+        )?;
     } else {
-        shell::run(test.args(["test", "--workspace", "--no-fail-fast", "--"]).args(words))
+        shell::run(test.args(["test", "--workspace", "--no-fail-fast", "--"]).args(words))?;
     }
+    if words.is_empty() { fuzz::shortly() } else { Ok(()) }
 }
 
 /// A Python with the `kubernetes` client, in a virtual environment of our own.
