@@ -77,6 +77,64 @@ pub(crate) fn unpack(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     Ok(root)
 }
 
+/// Downloads the source of a Debian package (once) and unpacks what its authors wrote, without Debian's changes, to `into`.
+///
+/// # Errors
+/// When the source cannot be had.
+pub(crate) fn unpack_source(name: &str, into: &Path) -> anyhow::Result<()> {
+    let done = into.with_extension("done");
+    if done.exists() {
+        return Ok(());
+    }
+    let work = shell::target().join("debian").join(format!("{name}.source"));
+    for dir in [&work, into] {
+        if dir.exists() {
+            std::fs::remove_dir_all(dir)?;
+        }
+    }
+    std::fs::create_dir_all(work.join("lists/partial"))?;
+    std::fs::create_dir_all(into)?;
+    // Machines seldom list sources; this list is ours alone, and so is what apt makes of it.
+    let list = |suite: &str| {
+        let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+        format!("deb-src [signed-by={keys}] http://deb.debian.org/{suite} main\n")
+    };
+    let lists = list("debian bookworm") + &list("debian-security bookworm-security");
+    std::fs::write(work.join("sources.list"), lists)?;
+    let apt = |words: &[&str]| {
+        let mut command = Command::new("apt-get");
+        let dir = work.display();
+        command.current_dir(&work).arg("-qq");
+        for option in [
+            format!("Dir::Etc::sourcelist={dir}/sources.list"),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            format!("Dir::State::lists={dir}/lists"),
+            "APT::Sandbox::User=root".to_owned(),
+        ] {
+            command.args(["-o", &option]);
+        }
+        command.args(words);
+        command
+    };
+    shell::run(&mut apt(&["update"]))?;
+    shell::run(&mut apt(&["source", "--download-only", name]))?;
+    let is_original = |path: &PathBuf| path.to_string_lossy().contains(".orig.tar");
+    let entries = std::fs::read_dir(&work)?.map(|entry| entry.map(|entry| entry.path()));
+    let paths: Vec<PathBuf> = entries.collect::<Result<_, _>>()?;
+    let original = paths
+        .iter()
+        .find(|path| is_original(path))
+        .context("no original source")?;
+    let mut tar = Command::new("tar");
+    shell::run(
+        tar.arg("-xf")
+            .arg(original)
+            .args(["--strip-components=1", "-C"])
+            .arg(into),
+    )?;
+    std::fs::write(done, name).context("mark what is complete")
+}
+
 fn download(packages: &[&str], into: &Path) -> anyhow::Result<()> {
     let fetch = || {
         let mut command = Command::new("apt-get");

@@ -9,6 +9,7 @@ mod gen_fields;
 #[cfg(feature = "gen-proto")]
 mod gen_proto;
 mod gen_schema;
+mod go_client;
 mod go_schema;
 mod go_types;
 mod image;

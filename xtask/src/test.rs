@@ -1,6 +1,6 @@
 //! `cargo xtask test`: installs what the tests need and runs all of them, the same here and in CI.
 
-use crate::{check, debian, fuzz, image, shell};
+use crate::{check, debian, fuzz, go_client, image, shell};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -40,6 +40,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     }
     debian::unpack("musl", &["musl-dev"])?;
     let python = python_client()?;
+    let go_client = go_client::build()?;
     if words.is_empty() {
         check::run()?;
     }
@@ -47,6 +48,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     let mut test = shell::cargo();
     test.env("STEADFAST_BIN", shell::target().join("release/steadfast"))
         .env("STEADFAST_OLD_KUBECTL", old_kubectl)
+        .env("STEADFAST_GO_CLIENT", go_client)
         .env("STEADFAST_PYTHON", python);
     if shell::has_program("cargo-nextest") {
         shell::run(
