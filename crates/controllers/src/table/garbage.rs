@@ -117,6 +117,11 @@ pub(super) fn concerned(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key>
             }
         }
         (Some(old), Some(new)) => {
+            if old.metadata.uid != new.metadata.uid {
+                // Seen from one list to the next: the old one is gone, whatever has its name now.
+                let orphans = dependents(caches, &old.metadata);
+                keys.extend(orphans.iter().map(|dependent| key_of(dependent)));
+            }
             if !concerns(&old.metadata, &new.metadata) {
                 return keys;
             }
