@@ -94,7 +94,11 @@ async fn live(episode: &Episode) -> Outcome {
     };
     let _taken = ambient::take_over(given);
     let mut chance = Chance::of(seed, "user");
-    let manifests: Vec<Value> = NAMES.iter().map(|name| user::manifest(name, &mut chance)).collect();
+    let mut manifests: Vec<Value> = NAMES.iter().map(|name| user::manifest(name, &mut chance)).collect();
+    let mut partitions = Chance::of(seed, "partitions");
+    manifests
+        .iter_mut()
+        .for_each(|manifest| user::hold_back(manifest, &mut partitions));
     let mut deeds = user::deeds(&mut chance);
     let deed_count = deeds.len();
     let mut number = 0..;

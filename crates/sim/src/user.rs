@@ -68,6 +68,14 @@ pub(crate) fn manifest(name: &str, chance: &mut Chance) -> Value {
     })
 }
 
+/// Some sets are updated only above a partition from the beginning: edits alone would rarely come to that.
+pub(crate) fn hold_back(manifest: &mut Value, chance: &mut Chance) {
+    if chance.happens(0.3) {
+        let partition = json!({ "partition": 1 + chance.below(3) });
+        manifest["spec"]["updateStrategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": partition });
+    }
+}
+
 /// What happens, and when, as the seed says.
 pub(crate) fn deeds(chance: &mut Chance) -> Vec<(Duration, Deed)> {
     let count = 2 + chance.below(14);
