@@ -103,48 +103,47 @@ fn key_of(object: &AnyObject) -> Key {
 }
 
 pub(super) fn concerned(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
-    let latest = change.latest();
-    let mut keys = Vec::new();
     match (&change.old, &change.new) {
-        (None, Some(new)) => {
-            let has_owners = new
-                .metadata
-                .owner_references
-                .as_ref()
-                .is_some_and(|owners| !owners.is_empty());
-            if has_owners || new.metadata.deletion_timestamp.is_some() {
-                keys.push(key_of(new));
-            }
+        // Seen from one list to the next: the old one is gone, whatever has its name now.
+        (Some(old), Some(new)) if old.metadata.uid != new.metadata.uid => {
+            let mut keys = concerned_by_end(caches, old);
+            keys.extend(concerned_by_birth(new));
+            keys
         }
-        (Some(old), Some(new)) => {
-            if old.metadata.uid != new.metadata.uid {
-                // Seen from one list to the next: the old one is gone, whatever has its name now.
-                let orphans = dependents(caches, &old.metadata);
-                keys.extend(orphans.iter().map(|dependent| key_of(dependent)));
-            }
-            if !concerns(&old.metadata, &new.metadata) {
-                return keys;
-            }
-            keys.push(key_of(new));
-            keys.extend(waiting_owners(caches, &old.metadata));
-            if waits_for_dependents(&new.metadata) {
-                keys.extend(
-                    dependents(caches, &new.metadata)
-                        .iter()
-                        .map(|dependent| key_of(dependent)),
-                );
-            }
-        }
-        (_, None) => {
-            keys.extend(
-                dependents(caches, &latest.metadata)
-                    .iter()
-                    .map(|dependent| key_of(dependent)),
-            );
-            keys.extend(waiting_owners(caches, &latest.metadata));
-        }
+        (Some(old), Some(new)) => concerned_by_change(caches, old, new),
+        (None, Some(new)) => concerned_by_birth(new).into_iter().collect(),
+        (Some(old), None) => concerned_by_end(caches, old),
+        (None, None) => Vec::new(),
+    }
+}
+
+fn concerned_by_birth(new: &AnyObject) -> Option<Key> {
+    let owners = new.metadata.owner_references.as_ref();
+    let has_owners = owners.is_some_and(|owners| !owners.is_empty());
+    (has_owners || new.metadata.deletion_timestamp.is_some()).then(|| key_of(new))
+}
+
+fn concerned_by_change(caches: &Caches, old: &AnyObject, new: &AnyObject) -> Vec<Key> {
+    if !concerns(&old.metadata, &new.metadata) {
+        return Vec::new();
+    }
+    let mut keys = vec![key_of(new)];
+    keys.extend(waiting_owners(caches, &old.metadata));
+    if waits_for_dependents(&new.metadata) {
+        keys.extend(keys_of_dependents(caches, new));
     }
     keys
+}
+
+fn concerned_by_end(caches: &Caches, last: &AnyObject) -> Vec<Key> {
+    let mut keys = keys_of_dependents(caches, last);
+    keys.extend(waiting_owners(caches, &last.metadata));
+    keys
+}
+
+fn keys_of_dependents(caches: &Caches, owner: &AnyObject) -> Vec<Key> {
+    let dependents = dependents(caches, &owner.metadata);
+    dependents.iter().map(|dependent| key_of(dependent)).collect()
 }
 
 /// Owners that may be waiting for just this dependent.
@@ -159,4 +158,43 @@ fn waiting_owners(caches: &Caches, dependent: &ObjectMeta) -> Vec<Key> {
         _ => None,
     });
     waiting.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caches::Watchlist;
+    use api::k8s::api::apps::v1::StatefulSet;
+    use api::k8s::api::core::v1::Pod;
+    use serde_json::json;
+
+    fn head(kind: Kind, name: &str, uid: &str, version: u32, owners: &[&str]) -> AnyObject {
+        let reference =
+            |uid: &&str| json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": uid });
+        let owners: Vec<_> = owners.iter().map(reference).collect();
+        let metadata = json!({
+            "namespace": "default", "name": name, "uid": uid, "resourceVersion": version.to_string(),
+            "ownerReferences": owners,
+        });
+        AnyObject {
+            kind,
+            metadata: serde_json::from_value(metadata).expect("metadata"),
+        }
+    }
+
+    #[test]
+    fn an_owner_remade_between_two_lists_leaves_dependents_to_be_looked_at() {
+        let (sets, pods) = (Kind::of::<StatefulSet>(), Kind::of::<Pod>());
+        let mut watchlist = Watchlist::default();
+        for watch in row().watches {
+            (watch.enlist)(&mut watchlist, 0);
+        }
+        let caches = watchlist.caches;
+        let of = |kind| caches.metadata_of(kind).expect("watched");
+        of(pods).apply(head(pods, "web-0", "pod", 2, &["first"]));
+        of(sets).apply(head(sets, "web", "first", 1, &[]));
+        of(sets).begin_list();
+        let remade = of(sets).apply(head(sets, "web", "second", 9, &[])).expect("a change");
+        assert_eq!(concerned(&caches, &remade), [Key::new(pods, "default", "web-0")]);
+    }
 }
