@@ -8,13 +8,13 @@ use futures::future::BoxFuture;
 use kube::Client;
 use serde_json::Value;
 use store::Store;
-use store::memory::MemoryStore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
 use crate::check::{Checkers, image_of, is_ready};
+use crate::dawn;
 use crate::entropy;
 use crate::link::Link;
 use crate::node;
@@ -60,56 +60,73 @@ pub struct Outcome {
 
 /// Lives through an episode.
 ///
-/// It can be run again only in a process of its own: tokio counts the runtimes of a process, and goes by that count when
-/// it wakes several waiters.
+/// It can be run again only in a process that is in the same state ([`crate::forked`]): tokio counts the runtimes of a
+/// process, and goes by that count when it wakes several waiters.
 ///
 /// # Panics
 /// If the runtime cannot be built, or what is simulated panics.
 pub fn run(episode: &Episode) -> Outcome {
+    alone(episode.seed, || live(episode))
+}
+
+/// Makes what a process makes once, so that processes that are forked from this one have it: the first state of a
+/// cluster, and whatever an episode needs.
+///
+/// # Panics
+/// As [`run`].
+pub fn warm_up() {
+    alone(0, dawn::prepare);
+    run(&Episode::default());
+}
+
+/// On a thread that is new, for what is random per thread must be of the seed from the beginning.
+fn alone<T: Send, F: Future<Output = T>>(seed: u64, work: impl FnOnce() -> F + Send) -> T {
+    let work = || {
+        entropy::fix(seed);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without I/O needs nothing from the system");
+        fastrand::seed(seed);
+        runtime.block_on(async {
+            let given = Given {
+                chance: Chance::of(seed, "names"),
+                dawn: DAWN.parse().expect("a time"),
+                began: Instant::now(),
+                asked: 0,
+            };
+            let _taken = ambient::take_over(given);
+            work().await
+        })
+    };
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| run_here(episode));
+        let thread = scope.spawn(work);
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-/// On a thread that is new, for what is random per thread must be of the seed from the beginning.
-fn run_here(episode: &Episode) -> Outcome {
-    entropy::fix(episode.seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O needs nothing from the system");
-    fastrand::seed(episode.seed);
-    runtime.block_on(live(episode))
-}
-
 async fn live(episode: &Episode) -> Outcome {
     let seed = episode.seed;
-    let given = Given {
-        chance: Chance::of(seed, "names"),
-        dawn: DAWN.parse().expect("a time"),
-        began: Instant::now(),
-        asked: 0,
-    };
-    let _taken = ambient::take_over(given);
     let mut chance = Chance::of(seed, "user");
     let mut manifests: Vec<Value> = NAMES.iter().map(|name| user::manifest(name, &mut chance)).collect();
-    let mut partitions = Chance::of(seed, "partitions");
+    let mut variants = Chance::of(seed, "variants");
     manifests
         .iter_mut()
-        .for_each(|manifest| user::hold_back(manifest, &mut partitions));
+        .for_each(|manifest| user::vary(manifest, &mut variants));
     let mut deeds = user::deeds(&mut chance);
     let deed_count = deeds.len();
     let mut number = 0..;
     deeds.retain(|_| !number.next().is_some_and(|number| episode.left_out.contains(&number)));
     let faults = Faults::of(&mut Chance::of(seed, "strengths")).without(&episode.without);
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(dawn::store());
     let beginning = store.revision().await.expect("a store in memory answers");
     let watch = store.watch("/registry/", beginning).await;
     let watch = watch.expect("the present can be watched");
     let config = apiserver::Config::default();
-    let server = ApiServer::new(store, config).await.expect("an empty store is fine");
+    let server = ApiServer::new(store, config)
+        .await
+        .expect("its own first state is fine");
     let world = World::new(seed, faults, Checkers::new(watch), episode.with_trace);
     let mut tasks = JoinSet::new();
     populate(&mut tasks, &world, &server, seed);
@@ -125,6 +142,8 @@ async fn live(episode: &Episode) -> Outcome {
         () = life => {}
     }
     tasks.shutdown().await;
+    let mut belated = std::mem::take(&mut world.lock().belated);
+    belated.shutdown().await;
     let mut state = world.lock();
     Outcome {
         violations: std::mem::take(&mut state.checkers.violations),
@@ -258,7 +277,8 @@ fn unsettled(world: &World) -> Vec<String> {
                     && pod["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"]
             });
             let claim = checkers.get("persistentvolumeclaims", &format!("www-{pod_name}"));
-            if !is_right || claim.is_none() {
+            let has_claims = !spec["volumeClaimTemplates"].is_null();
+            if !is_right || (has_claims && claim.is_none()) {
                 found.push(format!("{pod_name} is not as it should be"));
             }
             wanted.insert(pod_name);

@@ -11,8 +11,10 @@
 
 mod chance;
 mod check;
+mod dawn;
 mod entropy;
 mod episode;
+pub mod forked;
 mod link;
 mod node;
 mod request;
@@ -21,5 +23,5 @@ mod user;
 mod watching;
 mod world;
 
-pub use episode::{Episode, Outcome, run};
+pub use episode::{Episode, Outcome, run, warm_up};
 pub use world::FAULTS;

@@ -22,6 +22,9 @@ pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
 /// No request or answer is later than this.
 pub(crate) const LATENESS_MAX: Duration = Duration::from_secs(2);
 
+/// No write takes effect longer than this after its sender has given it up.
+const BELATED_MAX: Duration = Duration::from_secs(8);
+
 /// A client of one component goes through this.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -38,6 +41,7 @@ enum Fate {
     Unwell(StatusCode),
     Conflict,
     Unanswered,
+    Belated,
     CrashBefore,
     CrashAfter,
 }
@@ -88,14 +92,31 @@ impl Link {
         let about = About::of(&request);
         self.late().await;
         let fate = self.fate(&about);
-        let who = self.who;
         match fate {
             Fate::Refused => return Err(self.fail(&about, "the connection is refused")),
             Fate::CrashBefore => return self.die(&about, "before").await,
             Fate::Unwell(code) => return Ok(self.refuse(&about, code, "InternalError")),
             Fate::Conflict => return Ok(self.refuse(&about, StatusCode::CONFLICT, "Conflict")),
+            Fate::Belated => {
+                let given_up = self.fail(&about, "it is given up, and takes effect later");
+                self.arrive_later(about, request);
+                return Err(given_up);
+            }
             Fate::Fine | Fate::Unanswered | Fate::CrashAfter => {}
         }
+        let response = self.arrive(&about, request).await;
+        match fate {
+            Fate::Unanswered => return Err(self.fail(&about, "the answer is lost")),
+            Fate::CrashAfter => return self.die(&about, "after").await,
+            _ => {}
+        }
+        self.late().await;
+        self.hand_over(&about, response).await
+    }
+
+    /// The server gets the request, and the checkers see what it does.
+    async fn arrive(&self, about: &About, request: Request<Body>) -> Response<axum::body::Body> {
+        let who = self.who;
         self.world.look();
         let judged = if who == Who::Controllers && about.is_write() {
             let at = self.world.elapsed();
@@ -115,13 +136,18 @@ impl Link {
                 .checkers
                 .after_write(at, who, &about.method, &about.path, status.is_success(), judged);
         }
-        match fate {
-            Fate::Unanswered => return Err(self.fail(&about, "the answer is lost")),
-            Fate::CrashAfter => return self.die(&about, "after").await,
-            _ => {}
-        }
-        self.late().await;
-        self.hand_over(&about, response).await
+        response
+    }
+
+    /// The server gets the request when its sender has long forgotten it, or is dead.
+    fn arrive_later(self, about: About, request: Request<Body>) {
+        let mut state = self.world.lock();
+        let pause = state.chance.up_to(BELATED_MAX);
+        let link = self.clone();
+        state.belated.spawn(async move {
+            tokio::time::sleep(pause).await;
+            link.arrive(&about, request).await;
+        });
     }
 
     async fn hand_over(
@@ -166,6 +192,8 @@ impl Link {
             Fate::Conflict
         } else if about.is_write() && chance.happens(faults.unanswered) {
             Fate::Unanswered
+        } else if about.is_write() && chance.happens(faults.belated) {
+            Fate::Belated
         } else if chance.happens(faults.crash) {
             chance.one_of(&[Fate::CrashBefore, Fate::CrashAfter])
         } else {

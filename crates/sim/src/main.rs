@@ -1,13 +1,18 @@
 //! Runs many episodes side by side, each in a process of its own, and tells of the first that fails.
 
-use std::process::{Command, ExitCode};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use sim::{Episode, Outcome, run, shorten};
+use sim::forked::{self, Forked};
+use sim::{Episode, Outcome, shorten};
+
+/// How often it is said how far it has come.
+const REPORT: Duration = Duration::from_secs(60);
 
 /// Simulates the control plane, one seed after the other.
 #[derive(Debug, Parser)]
@@ -39,6 +44,12 @@ struct Args {
     /// With --one: print no trace
     #[arg(long)]
     quiet: bool,
+    /// Go on after a seed that fails, and tell of all in the end
+    #[arg(long)]
+    keep_going: bool,
+    /// Say every minute how far it has come
+    #[arg(long)]
+    report: bool,
 }
 
 /// A seed that fails, how many deeds it has, and what is wrong.
@@ -48,86 +59,160 @@ struct Failed {
     what: String,
 }
 
-/// What all threads share.
+/// What an episode came to.
+struct Found {
+    violations: u64,
+    steps: u64,
+    deeds: usize,
+    text: String,
+}
+
+/// How far it has come.
 #[derive(Default)]
 struct Tally {
-    next: AtomicU64,
-    done: AtomicU64,
-    steps: AtomicU64,
-    failed: Mutex<Option<Failed>>,
+    done: u64,
+    steps: u64,
+    failed: Vec<Failed>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    sim::warm_up();
     if let Some(seed) = args.one {
-        return Ok(one(&args, seed));
+        let episode = Episode {
+            seed,
+            left_out: args.leave_out.clone(),
+            without: args.without.clone(),
+            with_trace: !args.quiet,
+        };
+        let found = ask(&episode)?;
+        print!("{}", found.text);
+        return Ok(ExitCode::from(u8::from(found.violations > 0)));
     }
     let began = Instant::now();
-    let deadline = began + Duration::from_secs(args.seconds);
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let tally = Tally::default();
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..args.jobs.unwrap_or(processors))
-            .map(|_| scope.spawn(|| work(&args, &tally, deadline)))
-            .collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
-    let (done, steps) = (tally.done.into_inner(), tally.steps.into_inner());
-    println!(
-        "{done} seeds from {}, {steps} steps, {:.1} s",
-        args.from,
-        began.elapsed().as_secs_f64()
-    );
-    match tally.failed.into_inner().unwrap_or_default() {
-        None => Ok(ExitCode::SUCCESS),
-        Some(failed) => {
-            println!("seed {} fails:\n{}", failed.seed, failed.what);
-            if !args.brief {
-                explain(failed.seed, failed.deeds)?;
-            }
-            Ok(ExitCode::FAILURE)
+    let tally = many(&args, began)?;
+    println!("{}", tally.words(&args, began));
+    for failed in &tally.failed {
+        println!("seed {} fails:\n{}", failed.seed, failed.what);
+    }
+    if let Some(first) = tally.failed.first().filter(|_| !args.brief) {
+        explain(first.seed, first.deeds)?;
+    }
+    Ok(ExitCode::from(u8::from(!tally.failed.is_empty())))
+}
+
+impl Tally {
+    fn words(&self, args: &Args, began: Instant) -> String {
+        let (done, steps) = (self.done, self.steps);
+        let seconds = began.elapsed().as_secs_f64();
+        format!("{done} seeds from {}, {steps} steps, {seconds:.1} s", args.from)
+    }
+
+    fn note(&mut self, seed: u64, found: Found) {
+        self.done += 1;
+        self.steps += found.steps;
+        if found.violations > 0 {
+            self.failed.push(Failed {
+                seed,
+                deeds: found.deeds,
+                what: found.text,
+            });
         }
     }
 }
 
-/// Runs one episode here; the last line is for the process that asked.
-fn one(args: &Args, seed: u64) -> ExitCode {
-    let episode = Episode {
-        seed,
-        left_out: args.leave_out.clone(),
-        without: args.without.clone(),
-        with_trace: !args.quiet,
-    };
+/// Runs seeds until there are no more, the time is over, or one fails.
+fn many(args: &Args, began: Instant) -> anyhow::Result<Tally> {
+    let deadline = began + Duration::from_secs(args.seconds);
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = args.jobs.unwrap_or(processors).max(1);
+    let mut seeds = args.from..args.from.saturating_add(args.seeds);
+    let mut running: BTreeMap<i32, (u64, Forked)> = BTreeMap::new();
+    let mut tally = Tally::default();
+    let mut reported = began;
+    loop {
+        while running.len() < jobs
+            && Instant::now() < deadline
+            && (args.keep_going || tally.failed.is_empty())
+            && let Some(seed) = seeds.next()
+        {
+            let forked = begin(&Episode {
+                seed,
+                ..Episode::default()
+            })?;
+            running.insert(forked.id(), (seed, forked));
+        }
+        if running.is_empty() {
+            return Ok(tally);
+        }
+        let ended = forked::wait().context("cannot wait for episodes")?;
+        if let Some((seed, forked)) = running.remove(&ended) {
+            tally.note(seed, read(forked)?);
+        }
+        if args.report && reported.elapsed() >= REPORT {
+            reported = Instant::now();
+            println!("{}, {} failed", tally.words(args, began), tally.failed.len());
+        }
+    }
+}
+
+fn begin(episode: &Episode) -> anyhow::Result<Forked> {
+    // SAFETY: this program has no thread but this one; those of episodes end before `sim::run` returns.
+    let forked = unsafe { Forked::begin(|paper| live(episode, paper)) };
+    forked.context("cannot start a process")
+}
+
+/// Lives through an episode and writes down what came of it; the last line is for the process that asked.
+fn live(episode: &Episode, paper: &mut File) {
+    let hook = paper.try_clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        // Whoever reads this finds no last line.
+        if let Ok(mut paper) = hook.as_ref() {
+            drop(writeln!(paper, "{panic}"));
+        }
+    }));
     let Outcome {
         violations,
         steps,
         digest,
         trace,
         deeds,
-    } = run(&episode);
+    } = sim::run(episode);
+    let mut text = String::new();
     for line in trace.iter().chain(&violations) {
-        println!("{line}");
+        text.push_str(line);
+        text.push('\n');
     }
-    println!("{} {steps} {deeds} {digest}", violations.len());
-    ExitCode::from(u8::from(!violations.is_empty()))
+    text.push_str(&format!("{} {steps} {deeds} {digest}\n", violations.len()));
+    drop(paper.write_all(text.as_bytes()));
 }
 
-/// What another process says of an episode: violations, steps, deeds, and all that it printed.
-fn ask(episode: &Episode) -> anyhow::Result<(u64, u64, usize, String)> {
-    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-    command.args(words(episode));
-    let output = command.output().context("cannot start this program again")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = String::from_utf8_lossy(&output.stderr);
+fn ask(episode: &Episode) -> anyhow::Result<Found> {
+    let forked = begin(episode)?;
+    while forked::wait().context("cannot wait for an episode")? != forked.id() {}
+    read(forked)
+}
+
+fn read(forked: Forked) -> anyhow::Result<Found> {
+    let text = forked.read().context("cannot read what an episode says")?;
     let last = text.lines().next_back().unwrap_or_default();
     let numbers: Vec<u64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
-    let [violations, steps, deeds, _] = numbers[..] else {
-        // It panicked: that is a finding, too.
-        return Ok((1, 0, 0, format!("{text}{said}")));
+    let found = match numbers[..] {
+        [violations, steps, deeds, _] => Found {
+            violations,
+            steps,
+            deeds: usize::try_from(deeds)?,
+            text,
+        },
+        // It panicked or was killed: that is a finding, too.
+        _ => Found {
+            violations: 1,
+            steps: 0,
+            deeds: 0,
+            text: format!("{text}the episode has no end\n"),
+        },
     };
-    Ok((violations, steps, usize::try_from(deeds)?, text))
+    Ok(found)
 }
 
 fn words(episode: &Episode) -> Vec<String> {
@@ -139,40 +224,14 @@ fn words(episode: &Episode) -> Vec<String> {
     if !episode.without.is_empty() {
         words.extend(["--without".to_owned(), episode.without.join(",")]);
     }
-    if !episode.with_trace {
-        words.push("--quiet".to_owned());
-    }
     words
-}
-
-fn work(args: &Args, tally: &Tally, deadline: Instant) -> anyhow::Result<()> {
-    loop {
-        let index = tally.next.fetch_add(1, Ordering::Relaxed);
-        let has_failed = tally.failed.lock().is_ok_and(|failed| failed.is_some());
-        if Instant::now() >= deadline || has_failed || index >= args.seeds {
-            return Ok(());
-        }
-        let seed = args.from + index;
-        let episode = Episode {
-            seed,
-            ..Episode::default()
-        };
-        let (violations, steps, deeds, what) = ask(&episode)?;
-        tally.done.fetch_add(1, Ordering::Relaxed);
-        tally.steps.fetch_add(steps, Ordering::Relaxed);
-        if violations > 0
-            && let Ok(mut failed) = tally.failed.lock()
-        {
-            failed.get_or_insert(Failed { seed, deeds, what });
-        }
-    }
 }
 
 fn explain(seed: u64, deeds: usize) -> anyhow::Result<()> {
     println!("it is being shortened");
     let mut problem = None;
     let mut shortest = shorten::shorten(seed, deeds, |candidate| match ask(candidate) {
-        Ok((violations, ..)) => violations > 0,
+        Ok(found) => found.violations > 0,
         Err(error) => {
             problem = Some(error);
             false
@@ -182,7 +241,7 @@ fn explain(seed: u64, deeds: usize) -> anyhow::Result<()> {
         return Err(problem);
     }
     shortest.with_trace = true;
-    println!("{}", ask(&shortest)?.3);
+    println!("{}", ask(&shortest)?.text);
     println!("again: cargo xtask sim {}", words(&shortest).join(" "));
     Ok(())
 }

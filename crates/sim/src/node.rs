@@ -19,6 +19,9 @@ use crate::world::{Live, World};
 /// How long the agent waits before it tries anything again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// No container takes longer to end.
+const GRACE_MAX: Duration = Duration::from_secs(5);
+
 /// How often it says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -201,18 +204,25 @@ impl Agent {
         }
     }
 
-    /// Containers whose pods are gone from the API.
+    /// Containers whose pods are gone from the API: they, too, end within their grace.
     fn end_strays(&mut self) {
-        let strays: Vec<String> = {
-            let state = self.world.lock();
-            let here = state.containers.iter().filter(|(_, live)| live.node == self.node);
-            here.map(|(uid, _)| uid.clone())
-                .filter(|uid| !self.pods.contains_key(uid))
-                .collect()
-        };
-        for uid in strays {
-            let at = self.world.elapsed();
-            self.world.lock().end(at, &uid);
+        let (now, at) = (Instant::now(), self.world.elapsed());
+        let mut state = self.world.lock();
+        let here = state.containers.iter().filter(|(_, live)| live.node == self.node);
+        let strays: Vec<(String, Option<Instant>)> = here
+            .filter(|(uid, _)| !self.pods.contains_key(*uid))
+            .map(|(uid, live)| (uid.clone(), live.ends_at))
+            .collect();
+        for (uid, ends_at) in strays {
+            let ends_at = ends_at.unwrap_or_else(|| now + self.chance.up_to(GRACE_MAX));
+            if ends_at <= now {
+                state.end(at, &uid);
+            } else {
+                if let Some(live) = state.containers.get_mut(&uid) {
+                    live.ends_at = Some(ends_at);
+                }
+                self.due.insert(uid, ends_at);
+            }
         }
     }
 
@@ -240,7 +250,7 @@ impl Agent {
     async fn finish(&mut self, uid: &str, pod: &Pod, live: Option<Live>) -> Option<Instant> {
         if let Some(live) = live {
             let now = Instant::now();
-            let grace = self.chance.up_to(Duration::from_secs(5));
+            let grace = self.chance.up_to(GRACE_MAX);
             let ends_at = live.ends_at.unwrap_or(now + grace);
             let at = self.world.elapsed();
             let mut state = self.world.lock();

@@ -55,9 +55,7 @@ pub(crate) fn manifest(name: &str, chance: &mut Chance) -> Value {
                 "metadata": { "labels": { "app": name } },
                 "spec": {
                     "terminationGracePeriodSeconds": 10,
-                    "containers": [{
-                        "name": "c", "image": "good-0", "volumeMounts": [{ "name": "www", "mountPath": "/data" }],
-                    }],
+                    "containers": [{ "name": "c", "image": "good-0" }],
                 },
             },
             "volumeClaimTemplates": [{
@@ -68,8 +66,14 @@ pub(crate) fn manifest(name: &str, chance: &mut Chance) -> Value {
     })
 }
 
-/// Some sets are updated only above a partition from the beginning: edits alone would rarely come to that.
-pub(crate) fn hold_back(manifest: &mut Value, chance: &mut Chance) {
+/// Some sets are updated only above a partition from the beginning: edits alone would rarely come to that. Some have no
+/// claims, which would tie each of their pods to one node.
+pub(crate) fn vary(manifest: &mut Value, chance: &mut Chance) {
+    if chance.happens(0.3)
+        && let Some(spec) = manifest["spec"].as_object_mut()
+    {
+        spec.remove("volumeClaimTemplates");
+    }
     if chance.happens(0.3) {
         let partition = json!({ "partition": 1 + chance.below(3) });
         manifest["spec"]["updateStrategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": partition });
@@ -85,8 +89,7 @@ pub(crate) fn deeds(chance: &mut Chance) -> Vec<(Duration, Deed)> {
 }
 
 fn template(image: &str) -> Value {
-    let mount = json!([{ "name": "www", "mountPath": "/data" }]);
-    json!({ "template": { "spec": { "containers": [{ "name": "c", "image": image, "volumeMounts": mount }] } } })
+    json!({ "template": { "spec": { "containers": [{ "name": "c", "image": image }] } } })
 }
 
 fn deed(chance: &mut Chance) -> Deed {

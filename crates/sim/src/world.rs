@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::chance::Chance;
@@ -31,11 +32,12 @@ pub(crate) enum Who {
 }
 
 /// The names of the faults.
-pub const FAULTS: [&str; 9] = [
+pub const FAULTS: [&str; 10] = [
     "refused",
     "unwell",
     "conflict",
     "unanswered",
+    "belated",
     "late",
     "crash",
     "stall",
@@ -54,6 +56,8 @@ pub(crate) struct Faults {
     pub(crate) conflict: f64,
     /// A write takes effect, and its answer gets lost.
     pub(crate) unanswered: f64,
+    /// A write takes effect when nobody waits for it any more.
+    pub(crate) belated: f64,
     /// A request or its answer is late.
     pub(crate) late: f64,
     /// Whoever asks dies before the request or after it.
@@ -73,6 +77,7 @@ impl Faults {
         unwell: 0.0,
         conflict: 0.0,
         unanswered: 0.0,
+        belated: 0.0,
         late: 0.0,
         crash: 0.0,
         stall: 0.0,
@@ -87,6 +92,7 @@ impl Faults {
             &mut self.unwell,
             &mut self.conflict,
             &mut self.unanswered,
+            &mut self.belated,
             &mut self.late,
             &mut self.crash,
             &mut self.stall,
@@ -110,6 +116,7 @@ impl Faults {
             unwell: weigh(0.01),
             conflict: weigh(0.03),
             unanswered: weigh(0.02),
+            belated: weigh(0.02),
             late: weigh(0.1),
             crash: weigh(0.004),
             stall: weigh(0.05),
@@ -155,6 +162,8 @@ pub(crate) struct State {
     pub(crate) steps: u64,
     has_enough: bool,
     pub(crate) last_write: Instant,
+    /// Requests that nobody waits for any more.
+    pub(crate) belated: JoinSet<()>,
     /// Kept only when somebody wants to read it.
     pub(crate) trace: Option<Vec<String>>,
     /// What distinguishes this episode from any other, step by step.
@@ -178,6 +187,7 @@ impl World {
             steps: 0,
             has_enough: false,
             last_write: Instant::now(),
+            belated: JoinSet::new(),
             trace: with_trace.then(Vec::new),
             digest: seed,
         };

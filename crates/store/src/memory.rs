@@ -29,7 +29,13 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        let index = Index::new(Loaded::default());
+        Self::of(Loaded::default())
+    }
+
+    /// A store that begins with what another one held.
+    #[must_use]
+    pub fn of(loaded: Loaded) -> Self {
+        let index = Index::new(loaded);
         let inner = Inner {
             index,
             writer: Mutex::default(),
