@@ -190,7 +190,9 @@ pub fn prepare_status_update(kind: &Kind, new: &mut Value, old: &Value) {
     } else {
         &STATUS_METADATA[..]
     };
-    for field in fields {
+    // Upstream keeps the labels of this kind alone.
+    let keeps_labels = kind.group == "apps" && kind.kind == "Deployment";
+    for field in fields.iter().filter(|field| !(keeps_labels && **field == "labels")) {
         take_field(&mut merged["metadata"], &new["metadata"], field);
     }
     if kind.group.is_empty()
@@ -269,7 +271,7 @@ fn remove(from: &mut Value, field: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::by_resource;
+    use crate::kinds::{by_kind, by_resource};
 
     fn statefulsets() -> &'static Kind {
         by_resource("apps", "v1", "statefulsets").unwrap()
@@ -321,6 +323,23 @@ mod tests {
                 "spec": {"replicas": 1}, "status": {"replicas": 2},
             })
         );
+    }
+
+    #[test]
+    fn some_kinds_keep_their_metadata_when_the_status_is_written() {
+        let old = json!({"metadata": {"labels": {"a": "old"}, "annotations": {"a": "old"}}, "status": {}});
+        let sent = json!({"metadata": {"labels": {"a": "new"}, "annotations": {"a": "new"}}, "status": {}});
+        let kept = |group: &str, kind: &str| {
+            let kind = by_kind(&format!("{group}/v1"), kind).unwrap();
+            let mut new = sent.clone();
+            prepare_status_update(kind, &mut new, &old);
+            let is_old = |field: &str| new["metadata"][field]["a"] == "old";
+            (is_old("labels"), is_old("annotations"))
+        };
+        assert_eq!(kept("apps", "Deployment"), (true, false));
+        assert_eq!(kept("apps", "ReplicaSet"), (false, false));
+        assert_eq!(kept("storage.k8s.io", "VolumeAttachment"), (true, true));
+        assert_eq!(kept("apiextensions.k8s.io", "CustomResourceDefinition"), (true, true));
     }
 
     #[test]

@@ -12,10 +12,12 @@ pub fn is_status_only(kind: &Kind) -> bool {
     matches!(
         (kind.group, kind.kind),
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")
+            | ("apiextensions.k8s.io", "CustomResourceDefinition")
             | ("apiregistration.k8s.io", "APIService")
             | ("flowcontrol.apiserver.k8s.io", _)
             | ("networking.k8s.io", "ServiceCIDR")
             | ("resource.k8s.io", "ResourceClaim")
+            | ("storage.k8s.io", "VolumeAttachment")
     )
 }
 

@@ -1,6 +1,6 @@
 //! subPath: a part of a volume, found without leaving the volume whatever links are in it.
 //!
-//! The part is opened below the volume's root by the kernel (openat2, RESOLVE_IN_ROOT) and then bound to a place of our
+//! The part is opened below the volume's root by the kernel (openat2, RESOLVE_BENEATH) and then bound to a place of our
 //! own, so that nobody can exchange it between check and use.
 
 use super::mounts;
@@ -61,13 +61,16 @@ fn open_root(volume: &Path) -> io::Result<OwnedFd> {
 fn open_in(root: &OwnedFd, relative: &Path) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let relative = if relative.as_os_str().is_empty() {
         Path::new(".")
     } else {
         relative
     };
-    Ok(openat2(root, relative, how)?)
+    match openat2(root, relative, how) {
+        Err(nix::errno::Errno::EXDEV) => Err(io::Error::other("a link leads out of the volume")),
+        opened => Ok(opened?),
+    }
 }
 
 /// Makes what is missing with the mode of the volume itself, so that whoever may write there may write here.
@@ -105,14 +108,25 @@ mod tests {
         let volume = dir.path().join("volume");
         fs::create_dir_all(volume.join("real")).unwrap();
         fs::write(volume.join("real/f"), "inside").unwrap();
-        std::os::unix::fs::symlink("/", volume.join("out")).unwrap();
+        for (name, to) in [
+            ("out", "/"),
+            ("up", "../"),
+            ("nothing", "/bin/nothing"),
+            ("deep", "real/../../x"),
+        ] {
+            std::os::unix::fs::symlink(to, volume.join(name)).unwrap();
+        }
         std::os::unix::fs::symlink("real", volume.join("link")).unwrap();
         let target = dir.path().join("target");
         bind(&volume, "link", &target).unwrap();
         assert_eq!(fs::read_to_string(target.join("f")).unwrap(), "inside");
-        // "/" is the volume itself for this lookup.
-        bind(&volume, "out", &target).unwrap();
-        assert!(target.join("real/f").exists());
+        for name in ["out", "up", "nothing", "deep", "out/etc"] {
+            let error = bind(&volume, name, &target).unwrap_err();
+            assert!(
+                error.contains("subPath") && error.contains("leads out"),
+                "{name}: {error}"
+            );
+        }
         fs::set_permissions(&volume, fs::Permissions::from_mode(0o2775)).unwrap();
         bind(&volume, "new/deep", &target).unwrap();
         assert_eq!(
