@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::caches::Caches;
 
-/// Namespace (empty for cluster-wide kinds) and name.
-type Name = (String, String);
+/// Namespace (empty for cluster-wide kinds) and name; shared by all indexes that an object is in.
+type Name = Arc<(String, String)>;
 
 /// What happened to one object.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub(crate) struct Progress {
 /// The objects of one kind as last seen, by name, by namespace and by owner.
 pub(crate) struct Cache<T> {
     metadata: fn(&T) -> &ObjectMeta,
+    /// The only name that objects may have here; `None` if all objects of the kind are watched.
+    only: Option<&'static str>,
     state: RwLock<State<T>>,
     listeners: Mutex<Vec<(usize, MapToKeys<T>)>>,
     indexes: Mutex<Vec<(&'static str, Terms<T>)>>,
@@ -79,11 +81,25 @@ impl<T> Cache<T> {
         };
         Self {
             metadata,
+            only: None,
             state: RwLock::new(state),
             listeners: Mutex::new(Vec::new()),
             indexes: Mutex::new(Vec::new()),
             progress: watch::Sender::new(Progress::default()),
         }
+    }
+
+    /// An empty cache of the objects of one name, in all namespaces.
+    pub(crate) fn of_name(name: &'static str, metadata: fn(&T) -> &ObjectMeta) -> Self {
+        Self {
+            only: Some(name),
+            ..Self::new(metadata)
+        }
+    }
+
+    /// The only name that objects may have here, if there is one.
+    pub(crate) fn only(&self) -> Option<&'static str> {
+        self.only
     }
 
     /// The object of this name. The namespace of cluster-wide objects is empty.
@@ -96,21 +112,21 @@ impl<T> Cache<T> {
 
     /// All objects of a namespace, by name.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
-        let from = (namespace.to_owned(), String::new());
+        let from = Arc::new((namespace.to_owned(), String::new()));
         let state = self.read();
         state
             .objects
             .range(from..)
-            .take_while(|((ns, _), _)| ns == namespace)
+            .take_while(|(name, _)| name.0 == namespace)
             .map(|(_, o)| o.clone())
             .collect()
     }
 
     /// All objects of a namespace whose names begin so, by name.
     pub(crate) fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<T>> {
-        let from = (namespace.to_owned(), prefix.to_owned());
+        let from = Arc::new((namespace.to_owned(), prefix.to_owned()));
         let state = self.read();
-        let begins = |(ns, name): &Name| ns == namespace && name.starts_with(prefix);
+        let begins = |name: &Name| name.0 == namespace && name.1.starts_with(prefix);
         state
             .objects
             .range(from..)
@@ -141,9 +157,9 @@ impl<T> Cache<T> {
 
     /// All objects of a namespace that have no controller.
     pub(crate) fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
-        let from = (namespace.to_owned(), String::new());
+        let from = Arc::new((namespace.to_owned(), String::new()));
         let state = self.read();
-        let names = state.uncontrolled.range(from..).take_while(|(ns, _)| ns == namespace);
+        let names = state.uncontrolled.range(from..).take_while(|name| name.0 == namespace);
         names.filter_map(|name| state.objects.get(name).cloned()).collect()
     }
 
@@ -316,10 +332,10 @@ fn forget(index: &mut BTreeMap<String, BTreeSet<Name>>, term: &str, name: &Name)
 }
 
 fn name_of(meta: &ObjectMeta) -> Name {
-    (
+    Arc::new((
         meta.namespace.clone().unwrap_or_default(),
         meta.name.clone().unwrap_or_default(),
-    )
+    ))
 }
 
 /// The resourceVersion as a number: of one kind, later is larger (KEP-5504). 0 if it is none.

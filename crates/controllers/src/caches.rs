@@ -49,6 +49,8 @@ pub(crate) struct Custom {
 pub(crate) trait Freshness: Send + Sync {
     /// How far the cache has come, now and later.
     fn follow(&self) -> watch::Receiver<Progress>;
+    /// Whether the cache would show an object of this name.
+    fn shows(&self, name: &str) -> bool;
     /// uid and whether it is being deleted, of the object of this name.
     fn glimpse(&self, key: &Key) -> Option<(String, bool)>;
 }
@@ -56,6 +58,10 @@ pub(crate) trait Freshness: Send + Sync {
 impl<T: Send + Sync> Freshness for Cache<T> {
     fn follow(&self) -> watch::Receiver<Progress> {
         self.progress()
+    }
+
+    fn shows(&self, name: &str) -> bool {
+        self.only().is_none_or(|only| only == name)
     }
 
     fn glimpse(&self, key: &Key) -> Option<(String, bool)> {
@@ -142,11 +148,11 @@ pub(crate) struct Watchlist {
 }
 
 impl Watchlist {
-    fn typed<T: Watched>(&mut self) -> Arc<Cache<T>> {
+    fn typed<T: Watched>(&mut self, new: impl FnOnce() -> Cache<T>) -> Arc<Cache<T>> {
         if let Some(known) = self.caches.typed.get(&TypeId::of::<T>()) {
             return known.clone().downcast().expect("stored under its own type");
         }
-        let cache = Arc::new(Cache::<T>::new(|object| object.meta()));
+        let cache = Arc::new(new());
         self.caches.typed.insert(TypeId::of::<T>(), cache.clone());
         self.caches
             .freshness
@@ -181,7 +187,16 @@ pub(crate) struct Watch {
 impl Watch {
     /// Watches whole objects of a typed kind.
     pub(crate) fn on<T: Watched>(map: MapToKeys<T>) -> Self {
-        let enlist = move |watchlist: &mut Watchlist, row| watchlist.typed::<T>().listen(row, map);
+        Self::of_cache(|| Cache::new(|object: &T| object.meta()), map)
+    }
+
+    /// The same for the objects of one name, in all namespaces. No other row may watch the type.
+    pub(crate) fn named<T: Watched>(name: &'static str, map: MapToKeys<T>) -> Self {
+        Self::of_cache(move || Cache::of_name(name, |object: &T| object.meta()), map)
+    }
+
+    fn of_cache<T: Watched>(new: impl FnOnce() -> Cache<T> + Send + 'static, map: MapToKeys<T>) -> Self {
+        let enlist = move |watchlist: &mut Watchlist, row| watchlist.typed(new).listen(row, map);
         Self {
             kind: kind_of::<T>(),
             enlist: Box::new(enlist),
@@ -192,7 +207,8 @@ impl Watch {
     pub(crate) fn indexed<T: Watched>(self, name: &'static str, terms: Terms<T>) -> Self {
         let enlist = move |watchlist: &mut Watchlist, row| {
             (self.enlist)(watchlist, row);
-            watchlist.typed::<T>().index(name, terms);
+            let known = watchlist.typed(|| Cache::new(|object: &T| object.meta()));
+            known.index(name, terms);
         };
         Self {
             kind: self.kind,

@@ -30,9 +30,7 @@ impl Ledger {
     /// Remembers what was done for a key.
     pub(crate) fn note(&self, caches: &Caches, id: &WorkId, writes: Vec<Written>) {
         let expect = |written: Written| {
-            let of_kind = caches.freshness_of(written.key.kind);
-            let lists_begun = of_kind
-                .iter()
+            let lists_begun = showing(caches, &written)
                 .map(|cache| cache.follow().borrow().lists_begun)
                 .collect();
             Expected { written, lists_begun }
@@ -52,9 +50,8 @@ impl Ledger {
         let Some(expected) = expected else { return true };
         let all = async {
             for one in &expected {
-                let of_kind = caches.freshness_of(one.written.key.kind);
-                for (cache, lists_begun) in of_kind.iter().zip(&one.lists_begun) {
-                    wait_for(cache, &one.written, *lists_begun).await;
+                for (cache, lists_begun) in showing(caches, &one.written).zip(&one.lists_begun) {
+                    wait_for(&cache, &one.written, *lists_begun).await;
                 }
             }
         };
@@ -64,6 +61,13 @@ impl Ledger {
         }
         in_time
     }
+}
+
+/// The caches in which a write will show up.
+fn showing(caches: &Caches, written: &Written) -> impl Iterator<Item = Arc<dyn Freshness>> {
+    let name = written.key.name.clone();
+    let of_kind = caches.freshness_of(written.key.kind).into_iter();
+    of_kind.filter(move |cache| cache.shows(&name))
 }
 
 async fn wait_for(cache: &Arc<dyn Freshness>, written: &Written, lists_begun: u64) {
@@ -169,6 +173,23 @@ mod tests {
         assert!(!is_current(&ledger, &caches).await);
         pods.begin_list();
         pods.end_list();
+        assert!(is_current(&ledger, &caches).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cache_of_one_name_is_not_waited_for_when_another_is_written() {
+        let mut watchlist = Watchlist::default();
+        (Watch::named::<Pod>("a", |_, _| Vec::new()).enlist)(&mut watchlist, 0);
+        let (ledger, caches) = (Ledger::default(), watchlist.caches);
+        let written = |name| Written {
+            key: key(name),
+            effect: Effect::Version(5),
+        };
+        ledger.note(&caches, &id(), vec![written("b")]);
+        assert!(is_current(&ledger, &caches).await);
+        ledger.note(&caches, &id(), vec![written("a")]);
+        assert!(!is_current(&ledger, &caches).await);
+        caches.of::<Pod>().apply(pod("a", "5", false));
         assert!(is_current(&ledger, &caches).await);
     }
 

@@ -24,8 +24,12 @@ pub(crate) type Reflection = Box<dyn FnOnce(Client, Arc<Caches>, Arc<Queue>) -> 
 /// Feeds a cache of whole objects.
 pub(crate) fn typed<T: Watched>(cache: Arc<Cache<T>>) -> Reflection {
     Box::new(move |client, caches, queue| {
-        let events = kube::runtime::watcher(Api::<T>::all(client), watcher::Config::default());
-        let events = events
+        let all = watcher::Config::default();
+        let config = match cache.only() {
+            Some(name) => all.fields(&format!("metadata.name={name}")),
+            None => all,
+        };
+        let events = kube::runtime::watcher(Api::<T>::all(client), config)
             .default_backoff()
             .map(|event| event.map(|event| event.modify(|object| object.meta_mut().managed_fields = None)));
         Box::pin(follow(kind_of::<T>(), cache, events, caches, queue))

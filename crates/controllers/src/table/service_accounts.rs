@@ -33,7 +33,7 @@ pub(crate) fn root_ca_row(root_ca: String) -> Row {
         name: "root-ca-certificate-publisher-controller",
         watches: vec![
             Watch::on::<Namespace>(itself),
-            Watch::on::<Certificates>(namespace_of_copy),
+            Watch::named::<Certificates>(ROOT_CA, namespace_of_copy),
         ],
         decide: Box::new(move |caches, key, _| plan_root_ca(&observe_root_ca(caches, key, &root_ca))),
     }
@@ -79,15 +79,10 @@ fn namespace_of_account(_: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
 }
 
 fn namespace_of_copy(_: &Caches, change: &Change<Certificates>) -> Vec<Key> {
-    let meta = &change.latest().metadata;
-    if meta.name.as_deref() == Some(ROOT_CA) {
-        vec![namespace_key(meta.namespace.clone())]
-    } else {
-        Vec::new()
-    }
+    vec![namespace_key(change.latest().metadata.namespace.clone())]
 }
 
-/// ConfigMaps, of which only a certificate is kept: all other data of a cluster's ConfigMaps need not be in memory.
+/// The ConfigMaps of the certificate's name, of which only the certificate is kept.
 #[derive(Clone, Debug, Deserialize)]
 struct Certificates {
     metadata: ObjectMeta,
