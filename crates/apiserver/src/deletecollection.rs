@@ -43,5 +43,5 @@ pub(crate) async fn delete_collection(server: &Arc<Server>, call: &Call, body: B
         }
     }
     drop(deletes);
-    respond::listing(call, &listing)
+    respond::listing(call, listing)
 }

@@ -40,6 +40,7 @@ mod in_flight;
 mod in_process;
 mod kubelet;
 mod list;
+mod list_body;
 mod metadata;
 mod metrics;
 mod names;

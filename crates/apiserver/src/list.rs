@@ -24,7 +24,7 @@ const PAGE_KEYS_MIN: usize = 100;
 pub(crate) async fn list(server: &Server, call: &Call) -> Outcome<Response<Body>> {
     let options = ListOptions::of_list(&call.kind, &call.query)?;
     let listing = read(server, call, &options).await?;
-    respond::listing(call, &listing)
+    respond::listing(call, listing)
 }
 
 /// What a list shows.

@@ -1,6 +1,7 @@
 //! Answers: an object or a list in the form agreed on.
 
 use crate::call::Call;
+use crate::list_body::{LIST_END, ListBody, list_head};
 use crate::negotiate::{Form, Format, View};
 use crate::status::{Outcome, internal};
 use crate::stored::Stored;
@@ -56,10 +57,19 @@ pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Outcome<Res
 }
 
 /// Answers with a list.
-pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>> {
+pub(crate) fn listing(call: &Call, listing: Listing) -> Outcome<Response<Body>> {
     let kind = &*call.kind;
+    if call.form.view == View::Whole && call.form.is_ready_made() {
+        let body = match ListBody::new(call.kind.clone(), listing) {
+            Ok(body) => Body::new(body),
+            Err(listing) => Body::from(ready_made_list(kind, &listing)),
+        };
+        let mut response = plain(StatusCode::OK, JSON, body);
+        call.put_warnings(&mut response);
+        return Ok(response);
+    }
+    let listing = &listing;
     let content = match call.form.view {
-        View::Whole if call.form.is_ready_made() => (ready_made_list(kind, listing), JSON),
         View::Whole => {
             let list: Value = serde_json::from_slice(&ready_made_list(kind, listing))
                 .map_err(|error| internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
@@ -88,21 +98,15 @@ pub(crate) fn listing(call: &Call, listing: &Listing) -> Outcome<Response<Body>>
 
 fn ready_made_list(kind: &Kind, listing: &Listing) -> Vec<u8> {
     let size: usize = listing.items.iter().map(|item| item.value.len() + 40).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let head = format!(
-        r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
-        kind.kind,
-        kind.api_version(),
-        listing.metadata
-    );
-    out.extend_from_slice(head.as_bytes());
+    let mut out = list_head(kind, &listing.metadata);
+    out.reserve(size);
     for (index, item) in listing.items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         item.write_item(kind, &mut out);
     }
-    out.extend_from_slice(b"]}\n");
+    out.extend_from_slice(LIST_END);
     out
 }
 

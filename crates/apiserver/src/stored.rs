@@ -8,6 +8,7 @@ use crate::events;
 use crate::status::{Outcome, internal};
 use api::kinds::Kind;
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use store::{KeyValue, Revision};
 
@@ -78,6 +79,19 @@ impl Stored {
         self.write_from_metadata(kind, out);
     }
 
+    /// How many bytes [`Stored::write_item`] appends, where that is a copy of what is stored.
+    pub(crate) fn item_len(&self, kind: &Kind) -> Option<usize> {
+        if kind.custom.is_some() || !kind.is_stored_as_served() {
+            return None;
+        }
+        let rest = self.value.len().checked_sub(OPENING.len())?;
+        let shown = match self.revision {
+            0 => 0,
+            revision => r#""resourceVersion":"","#.len() + revision.to_string().len(),
+        };
+        Some(OPENING.len() + shown + rest)
+    }
+
     fn write_from_metadata(&self, kind: &Kind, out: &mut Vec<u8>) {
         let value = if kind.is_stored_as_served() {
             self.value.clone()
@@ -93,6 +107,30 @@ impl Stored {
             out.push(b',');
         }
         out.extend_from_slice(value.get(OPENING.len()..).unwrap_or(b"}}"));
+    }
+
+    /// Appends the object's `PartialObjectMetadata`, as JSON: its metadata is copied, not parsed.
+    pub(crate) fn write_partial(&self, api_version: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
+        out.extend_from_slice(api_version.as_bytes());
+        out.extend_from_slice(b"\",\"metadata\":{");
+        // Only the metadata is looked at to find its end.
+        let text = self.value.get(OPENING.len() - 1..).unwrap_or_default();
+        let metadata = serde_json::Deserializer::from_slice(text)
+            .into_iter::<&RawValue>()
+            .next()
+            .and_then(Result::ok);
+        let fields = metadata.map_or("}", |metadata| &metadata.get()[1..]);
+        if self.revision > 0 {
+            out.extend_from_slice(b"\"resourceVersion\":\"");
+            out.extend_from_slice(self.revision.to_string().as_bytes());
+            out.push(b'"');
+            if fields != "}" {
+                out.push(b',');
+            }
+        }
+        out.extend_from_slice(fields.as_bytes());
+        out.push(b'}');
     }
 
     /// Only `metadata`, with its `resourceVersion`; the rest is skipped.
@@ -160,7 +198,8 @@ fn plain(object: &Value) -> Bytes {
     }
     write_fields(rest, &mut out);
     out.push(b'}');
-    Bytes::from(out)
+    // Values stay in memory as long as their objects: without the room that is left over.
+    Bytes::from(out.into_boxed_slice())
 }
 
 fn write_fields<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut Vec<u8>) {
@@ -168,7 +207,7 @@ fn write_fields<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>, out: 
         if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(Value::from(key.as_str()).to_string().as_bytes());
+        serde_json::to_writer(&mut *out, key).expect("a text can be written to memory");
         out.push(b':');
         serde_json::to_writer(&mut *out, value).expect("a JSON value can be written to memory");
     }
@@ -199,11 +238,27 @@ mod tests {
         assert_eq!(stored.object(config_map()).unwrap(), expected);
         assert_eq!(stored.labels(), json!({"x": "y"}));
         assert_eq!(stored.metadata()["resourceVersion"], "7");
+        let mut partial = Vec::new();
+        stored.write_partial("meta.k8s.io/v1", &mut partial);
+        let partial: Value = serde_json::from_slice(&partial).unwrap();
+        assert_eq!(
+            partial,
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": expected["metadata"]})
+        );
         let mut item = Vec::new();
         stored.write_item(config_map(), &mut item);
         let item: Value = serde_json::from_slice(&item).unwrap();
         assert_eq!(item["data"], expected["data"]);
         assert!(item.get("kind").is_none());
+        for revision in [0, 1, 9, 10, 123_456_789] {
+            let stored = Stored {
+                value: stored.value.clone(),
+                revision,
+            };
+            let mut item = Vec::new();
+            stored.write_item(config_map(), &mut item);
+            assert_eq!(stored.item_len(config_map()), Some(item.len()));
+        }
     }
 
     #[test]

@@ -59,18 +59,8 @@ impl Change {
         }
     }
 
-    pub(crate) fn key(&self) -> &str {
-        match &*self.event {
-            Event::Put { kv, .. } => &kv.key,
-            Event::Delete { previous, .. } => &previous.key,
-        }
-    }
-
-    pub(crate) fn revision(&self) -> Revision {
-        match &*self.event {
-            Event::Put { kv, .. } => kv.mod_revision,
-            Event::Delete { revision, .. } => *revision,
-        }
+    fn revision(&self) -> Revision {
+        self.event.revision()
     }
 
     /// How large the objects are that the change is about.
@@ -151,7 +141,10 @@ impl Change {
 pub(crate) fn encode(kind: &Kind, happened: Happened, stored: &Stored, form: Form, first: bool) -> Outcome<Bytes> {
     let object = match form.view {
         View::Whole if form.format == Format::Protobuf => stored.object(kind)?,
-        View::Whole => return Ok(whole(kind, happened, stored)),
+        View::Whole => return Ok(spliced(happened, stored, |out| stored.write_alone(kind, out))),
+        View::Metadata if form.format != Format::Protobuf => {
+            return Ok(spliced(happened, stored, |out| stored.write_partial(form.meta, out)));
+        }
         View::Metadata => table::partial(form, stored.metadata()),
         View::Table(include) => {
             let metadata = json!({"resourceVersion": stored.revision.to_string()});
@@ -161,12 +154,13 @@ pub(crate) fn encode(kind: &Kind, happened: Happened, stored: &Stored, form: For
     Ok(line(form, happened.name(), &object))
 }
 
-fn whole(kind: &Kind, happened: Happened, stored: &Stored) -> Bytes {
+/// An event whose object is copied from what is stored.
+fn spliced(happened: Happened, stored: &Stored, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut out = Vec::with_capacity(stored.value.len() + 160);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(happened.name().as_bytes());
     out.extend_from_slice(b"\",\"object\":");
-    stored.write_alone(kind, &mut out);
+    write(&mut out);
     out.extend_from_slice(b"}\n");
     Bytes::from(out)
 }

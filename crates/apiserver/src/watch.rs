@@ -249,11 +249,11 @@ impl Watcher {
 
     fn take(&mut self, batch: &WatchBatch) {
         for event in &batch.events {
-            let change = self.server.encodings.of(&self.kind, event);
             // A watch may be asked to start at a state that this server reaches only later.
-            if change.revision() <= self.seen || !self.concerns(change.key()) {
+            if event.revision() <= self.seen || !self.concerns(event.key()) {
                 continue;
             }
+            let change = self.server.encodings.of(&self.kind, event);
             let Some(happened) = change.seen_by(&self.selection) else {
                 continue;
             };

@@ -1,0 +1,148 @@
+//! Lists as they are sent: the items are copied when the connection takes them, so that a long list begins to flow at once
+//! and never lies in memory as a whole.
+
+use crate::respond::Listing;
+use crate::stored::Stored;
+use api::kinds::{Kind, KindRef};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use serde_json::Value;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// How much is copied at once: enough that few turns are needed, little enough to stay in the processor's caches.
+const PART_BYTES: usize = 64 * 1024;
+
+/// What stands behind the last item.
+pub(crate) const LIST_END: &[u8] = b"]}\n";
+
+/// What stands in front of the first item.
+pub(crate) fn list_head(kind: &Kind, metadata: &Value) -> Vec<u8> {
+    let (name, api_version) = (kind.kind, kind.api_version());
+    format!(r#"{{"kind":"{name}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#).into_bytes()
+}
+
+/// The body of a list whose items are sent as they are stored. Its length is known from the start.
+#[derive(Debug)]
+pub(crate) struct ListBody {
+    kind: KindRef,
+    /// What comes before the next item.
+    before: Vec<u8>,
+    items: std::vec::IntoIter<Stored>,
+    left: u64,
+}
+
+impl ListBody {
+    /// The body; gives the list back if its items have to be changed to be sent.
+    pub(crate) fn new(kind: KindRef, listing: Listing) -> Result<Self, Listing> {
+        let mut items_len = 0;
+        for item in &listing.items {
+            let Some(len) = item.item_len(&kind) else {
+                return Err(listing);
+            };
+            items_len += len;
+        }
+        let before = list_head(&kind, &listing.metadata);
+        let commas = listing.items.len().saturating_sub(1);
+        let len = before.len() + items_len + commas + LIST_END.len();
+        Ok(Self {
+            kind,
+            before,
+            items: listing.items.into_iter(),
+            left: len as u64,
+        })
+    }
+
+    fn part(&mut self) -> Bytes {
+        let mut part = Vec::with_capacity(PART_BYTES + PART_BYTES / 4);
+        while part.len() < PART_BYTES {
+            part.append(&mut self.before);
+            let Some(item) = self.items.next() else {
+                part.extend_from_slice(LIST_END);
+                break;
+            };
+            item.write_item(&self.kind, &mut part);
+            if self.items.len() > 0 {
+                self.before.push(b',');
+            }
+        }
+        Bytes::from(part)
+    }
+}
+
+impl Body for ListBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let part = self.part();
+        self.left = self.left.saturating_sub(part.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use serde_json::json;
+
+    /// The number of items and the text of a list of objects that have so much data.
+    async fn sent(sizes: &[usize]) -> (usize, Vec<u8>) {
+        let kind = KindRef::from(crate::admission::kind("", "configmaps"));
+        let items = sizes.iter().map(|size| Stored {
+            value: Stored::encode(
+                &kind,
+                &json!({"metadata": {"name": "a"}, "data": {"k": "v".repeat(*size)}}),
+            ),
+            revision: 7,
+        });
+        let listing = Listing {
+            items: items.collect(),
+            metadata: json!({"resourceVersion": "9"}),
+        };
+        let mut body = ListBody::new(kind, listing).expect("stored as they are served");
+        let (announced, mut text, mut parts) = (body.left, Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            text.extend_from_slice(frame.unwrap().data_ref().unwrap());
+            parts += 1;
+        }
+        assert_eq!(announced, text.len() as u64);
+        (parts, text)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_sent_in_parts_and_is_as_long_as_announced() {
+        for (sizes, parts_min) in [
+            (&[][..], 1),
+            (&[0], 1),
+            (&[1, 2, 3], 1),
+            (&[100_000; 5], 5),
+            (&[30; 9000], 10),
+        ] {
+            let (parts, text) = sent(sizes).await;
+            assert!(parts >= parts_min, "{parts}");
+            let list: Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(list["kind"], "ConfigMapList");
+            assert_eq!(list["metadata"]["resourceVersion"], "9");
+            let items = list["items"].as_array().unwrap();
+            let found: Vec<usize> = items
+                .iter()
+                .map(|item| item["data"]["k"].as_str().unwrap().len())
+                .collect();
+            assert_eq!(found, sizes);
+        }
+    }
+}
