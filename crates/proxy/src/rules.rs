@@ -1,15 +1,20 @@
-//! What one Service needs of the packet filter. Pure: a Service and its endpoints in, chains and map elements out.
+//! What one Service needs of the packet filter. Pure: a Service and its endpoints in, map elements out.
 //!
-//! The shape is that of upstream's nftables proxy: maps lead a packet's destination to the chain of a Service's port,
-//! which leads it to the chain of one endpoint, which rewrites its destination.
+//! A map leads a packet's destination to a chain that is shared by all Services with as many endpoints (`shape`), and
+//! that finds one of them in another map. Only Services that remember their clients (`affinity`), or that not everybody
+//! may reach, have chains of their own.
 
-use crate::ruleset::{Element, Map, Part};
+use crate::affinity::Affinity;
+use crate::element::{Among, Destination, Element, Lead};
+use crate::ruleset::Part;
 use crate::service::{Endpoint, Family, Port, Service, Slice};
+use crate::shape::{Kind, Shape};
 use crate::topology;
 use service_watch::Key;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// nftables takes names of up to 127 characters; the rest is for our prefixes and an endpoint's address.
 const ID_MAX: usize = 60;
@@ -29,7 +34,7 @@ pub(crate) struct Surroundings {
 }
 
 /// An endpoint's address and port.
-type Target = (IpAddr, u16);
+pub(crate) type Target = (IpAddr, u16);
 
 /// What one Service needs, for the addresses of one family.
 pub(crate) fn of_service<'a>(
@@ -46,20 +51,18 @@ pub(crate) fn of_service<'a>(
         .filter(|address| Family::of(**address) == family);
     let cluster_ips: Vec<IpAddr> = of_family.copied().collect();
     for address in cluster_ips.iter().filter(|address| !around.own.contains(*address)) {
-        let element = Element::new(Map::ClusterIps, address.to_string());
-        part.elements.insert(element, String::new());
+        part.elements.insert(Element::ClusterIp(*address), Lead::Nowhere);
     }
     for port in &service.ports {
         let rules = PortRules {
             around,
             family,
+            key,
             service,
             port,
-            cluster_ips: &cluster_ips,
-            id: id(key, port),
             targets: Targets::choose(around.zone.as_deref(), family, port, slices.clone()),
         };
-        rules.add_to(&mut part);
+        rules.add_to(&mut part, &cluster_ips);
     }
     part
 }
@@ -75,14 +78,21 @@ fn id(key: &Key, port: &Port) -> String {
 
 /// Who gets the packets of one port.
 #[derive(Debug)]
-struct Targets {
+pub(crate) struct Targets {
     /// On any node.
-    all: BTreeSet<Target>,
+    pub(crate) all: BTreeSet<Target>,
     /// On this node.
-    here: BTreeSet<Target>,
+    pub(crate) here: BTreeSet<Target>,
 }
 
 impl Targets {
+    fn of(&self, among: Among) -> &BTreeSet<Target> {
+        match among {
+            Among::All => &self.all,
+            Among::Here => &self.here,
+        }
+    }
+
     /// The ready endpoints; if there are none, those that still answer while they are shut down.
     fn choose<'a>(
         zone: Option<&str>,
@@ -131,178 +141,89 @@ fn usable<'a>(candidates: impl Iterator<Item = (&'a Target, &'a Endpoint)> + Clo
 struct PortRules<'a> {
     around: &'a Surroundings,
     family: Family,
+    key: &'a Key,
     service: &'a Service,
     port: &'a Port,
-    cluster_ips: &'a [IpAddr],
-    id: String,
     targets: Targets,
 }
 
 impl PortRules<'_> {
-    fn add_to(&self, part: &mut Part) {
-        for target in self.targets.all.union(&self.targets.here) {
-            self.add_endpoint(part, *target);
+    fn add_to(&self, part: &mut Part, cluster_ips: &[IpAddr]) {
+        for (address, _) in self.targets.all.union(&self.targets.here) {
+            part.elements.insert(Element::Hairpin(*address), Lead::Nowhere);
         }
-        self.add_choice(part, "service", &self.targets.all);
-        if self.service.is_internal_local || self.service.is_external_local {
-            self.add_choice(part, "local", &self.targets.here);
-        }
-        self.add_internal(part);
+        self.add_internal(part, cluster_ips);
         self.add_external(part);
     }
 
-    /// The chain that leads to one endpoint.
-    fn add_endpoint(&self, part: &mut Part, target: Target) {
-        let (address, port) = target;
-        let ip = self.ip();
-        // A pod that is led back to itself must see somebody else as the sender, or it answers itself directly.
-        let mut rules = vec![format!("{ip} saddr {address} jump mark-for-masquerade")];
-        if let Some(seconds) = self.service.affinity_seconds {
-            let set = self.affinity(target);
-            rules.push(format!("update @{set} {{ {ip} saddr }}"));
-            part.sets.insert(
-                set,
-                format!(
-                    "type {}; flags dynamic,timeout; timeout {seconds}s;",
-                    self.address_type()
-                ),
-            );
-        }
-        let to = match address {
-            IpAddr::V4(address) => format!("{address}:{port}"),
-            IpAddr::V6(address) => format!("[{address}]:{port}"),
+    /// Packets to the Service's own addresses.
+    fn add_internal(&self, part: &mut Part, cluster_ips: &[IpAddr]) {
+        let among = match self.service.is_internal_local {
+            true => Among::Here,
+            false => Among::All,
         };
-        rules.push(format!("meta l4proto {} dnat to {to}", self.port.protocol.name()));
-        part.chains.insert(self.endpoint(target), rules);
-    }
-
-    /// The chain that leads to one of several endpoints, each as often as the others.
-    fn add_choice(&self, part: &mut Part, kind: &str, targets: &BTreeSet<Target>) {
-        if targets.is_empty() {
-            return;
-        }
-        let ip = self.ip();
-        let mut rules = Vec::new();
-        for address in self.cluster_ips {
-            let to = format!(
-                "{ip} daddr {address} {} dport {}",
-                self.port.protocol.name(),
-                self.port.port
-            );
-            if self.around.masquerade_all {
-                rules.push(format!("{to} jump mark-for-masquerade"));
+        let targets = self.targets.of(among);
+        for address in cluster_ips {
+            let to = self.to(Some(*address));
+            if targets.is_empty() {
+                if !self.around.own.contains(address) {
+                    part.elements.insert(Element::NoEndpoint(to), self.no_endpoint());
+                }
                 continue;
             }
-            let cidrs: Vec<&str> = self.pod_cidrs().collect();
-            if !cidrs.is_empty() {
-                let cidrs = cidrs.join(", ");
-                rules.push(format!("{to} {ip} saddr != {{ {cidrs} }} jump mark-for-masquerade"));
-            }
-        }
-        if self.service.affinity_seconds.is_some() {
-            rules.extend(
-                targets
-                    .iter()
-                    .map(|target| format!("{ip} saddr @{} goto {}", self.affinity(*target), self.endpoint(*target))),
-            );
-        }
-        let choices = targets.iter().enumerate();
-        let choices: Vec<String> = choices
-            .map(|(i, target)| format!("{i} : goto {}", self.endpoint(*target)))
-            .collect();
-        rules.push(format!(
-            "numgen random mod {} vmap {{ {} }}",
-            targets.len(),
-            choices.join(", ")
-        ));
-        part.chains.insert(self.chain(kind), rules);
-    }
-
-    /// Packets to the Service's own addresses.
-    fn add_internal(&self, part: &mut Part) {
-        let (kind, targets) = match self.service.is_internal_local {
-            true => ("local", &self.targets.here),
-            false => ("service", &self.targets.all),
-        };
-        for address in self.cluster_ips {
-            let destination = self.destination(*address);
-            let (map, verdict) = match targets.is_empty() {
-                false => (Map::Services, format!("goto {}", self.chain(kind))),
-                true if self.around.own.contains(address) => continue,
-                true => (Map::NoEndpointServices, self.no_endpoint()),
+            let lead = if let Some(affinity) = self.affinity() {
+                affinity.inside(part, among, &self.targets)
+            } else {
+                number(part, Among::All, to, targets);
+                self.shape(Kind::Inside, targets.len())
             };
-            part.elements.insert(Element::new(map, destination), verdict);
+            part.elements.insert(Element::Service(to), lead);
         }
     }
 
     /// Packets from outside: node port, external addresses, addresses of a load balancer.
     fn add_external(&self, part: &mut Part) {
         let of_family = |address: &&IpAddr| Family::of(**address) == self.family;
-        let external: BTreeSet<IpAddr> = self.service.external_ips.iter().filter(of_family).copied().collect();
+        let external = self.service.external_ips.iter().filter(of_family);
         let balancer: BTreeSet<IpAddr> = self.service.balancer_ips.iter().filter(of_family).copied().collect();
-        let destinations: BTreeSet<String> = external
-            .union(&balancer)
-            .map(|address| self.destination(*address))
-            .collect();
-        let node_port = self
-            .port
-            .node_port
-            .map(|port| format!("{} . {port}", self.port.protocol.name()));
-        if destinations.is_empty() && node_port.is_none() {
-            return;
+        let addresses: BTreeSet<IpAddr> = external.copied().chain(balancer.iter().copied()).collect();
+        for address in addresses {
+            self.add_outside(part, self.to(Some(address)));
         }
-        let chosen = if self.service.is_external_local {
-            &self.targets.here
-        } else {
-            &self.targets.all
-        };
-        let ways = [
-            (
-                Map::Services,
-                Map::NoEndpointServices,
-                destinations.into_iter().collect::<Vec<_>>(),
-            ),
-            (
-                Map::NodePorts,
-                Map::NoEndpointNodePorts,
-                node_port.into_iter().collect(),
-            ),
-        ];
-        for (map, none, keys) in ways {
-            for key in keys {
-                if chosen.is_empty() {
-                    part.elements
-                        .insert(Element::new(none, key.clone()), self.no_endpoint());
-                }
-                if !self.targets.all.is_empty() {
-                    let verdict = format!("goto {}", self.chain("external"));
-                    part.elements.insert(Element::new(map, key), verdict);
-                }
-            }
-        }
-        if !self.targets.all.is_empty() {
-            part.chains.insert(self.chain("external"), self.external_rules());
+        if let Some(port) = self.port.node_port {
+            let to = Destination { port, ..self.to(None) };
+            self.add_outside(part, to);
         }
         self.add_firewall(part, &balancer);
     }
 
-    fn external_rules(&self) -> Vec<String> {
-        let (ip, all) = (self.ip(), self.chain("service"));
-        if !self.service.is_external_local {
-            return vec!["jump mark-for-masquerade".to_owned(), format!("goto {all}")];
+    fn add_outside(&self, part: &mut Part, to: Destination) {
+        let way = to.way();
+        let is_local = self.service.is_external_local;
+        let chosen = match is_local {
+            true => &self.targets.here,
+            false => &self.targets.all,
+        };
+        if chosen.is_empty() {
+            part.elements.insert(Element::NoEndpoint(to), self.no_endpoint());
         }
-        // Pods and this machine are inside, by whatever address they come: for them the policy does not count.
-        let mut rules: Vec<String> = Vec::new();
-        let cidrs: Vec<&str> = self.pod_cidrs().collect();
-        if !cidrs.is_empty() {
-            rules.push(format!("{ip} saddr {{ {} }} goto {all}", cidrs.join(", ")));
+        if self.targets.all.is_empty() {
+            return;
         }
-        rules.push("fib saddr type local jump mark-for-masquerade".to_owned());
-        rules.push(format!("fib saddr type local goto {all}"));
-        if !self.targets.here.is_empty() {
-            rules.push(format!("goto {}", self.chain("local")));
-        }
-        rules
+        let lead = if let Some(affinity) = self.affinity() {
+            affinity.outside(part, is_local, &self.targets)
+        } else {
+            number(part, Among::All, to, &self.targets.all);
+            if is_local {
+                number(part, Among::Here, to, &self.targets.here);
+            }
+            let (all, here) = (self.targets.all.len(), self.targets.here.len());
+            match is_local {
+                true => self.shape(Kind::OutsideLocal(way, here), all),
+                false => self.shape(Kind::Outside(way), all),
+            }
+        };
+        part.elements.insert(Element::Service(to), lead);
     }
 
     /// Only some may reach the addresses of the load balancer.
@@ -314,62 +235,56 @@ impl PortRules<'_> {
         if balancer.is_empty() || self.service.balancer_sources.is_empty() {
             return;
         }
-        let chain = self.chain("firewall");
+        let chain = format!("firewall-{}", id(self.key, self.port));
         let rule = match sources.is_empty() {
             true => "drop".to_owned(),
-            false => format!("{} saddr != {{ {} }} drop", self.ip(), sources.join(", ")),
+            false => format!("{} saddr != {{ {} }} drop", self.family.header(), sources.join(", ")),
         };
         part.chains.insert(chain.clone(), vec![rule]);
+        let chain: Arc<str> = chain.into();
         for address in balancer {
-            let element = Element::new(Map::Firewall, self.destination(*address));
-            part.elements.insert(element, format!("goto {chain}"));
+            let element = Element::Firewall(self.to(Some(*address)));
+            part.elements.insert(element, Lead::Chain(chain.clone()));
         }
     }
 
     /// Refused if there is no endpoint at all; dropped if there are some, but not for this packet.
-    fn no_endpoint(&self) -> String {
+    fn no_endpoint(&self) -> Lead {
         match self.targets.all.is_empty() {
-            true => "goto reject-chain".to_owned(),
-            false => "drop".to_owned(),
+            true => Lead::Reject,
+            false => Lead::Drop,
         }
     }
 
-    fn destination(&self, address: IpAddr) -> String {
-        format!("{address} . {} . {}", self.port.protocol.name(), self.port.port)
+    fn shape(&self, kind: Kind, all: usize) -> Lead {
+        let protocol = self.port.protocol;
+        Lead::Shape(Shape { kind, protocol, all })
     }
 
-    fn chain(&self, kind: &str) -> String {
-        format!("{kind}-{}", self.id)
+    fn to(&self, address: Option<IpAddr>) -> Destination {
+        Destination {
+            address,
+            protocol: self.port.protocol,
+            port: self.port.port,
+        }
     }
 
-    fn endpoint(&self, (address, port): Target) -> String {
-        format!("endpoint-{}-{}/{port}", self.id, dotted(address))
-    }
-
-    fn affinity(&self, (address, port): Target) -> String {
-        format!("affinity-{}-{}/{port}", self.id, dotted(address))
-    }
-
-    fn pod_cidrs(&self) -> impl Iterator<Item = &str> {
-        let cidrs = self.around.pod_cidrs.iter();
-        cidrs
-            .filter(|(family, _)| *family == self.family)
-            .map(|(_, cidr)| cidr.as_str())
-    }
-
-    /// How rules of this family name the header.
-    fn ip(&self) -> &'static str {
-        self.family.header()
-    }
-
-    fn address_type(&self) -> &'static str {
-        self.family.address_type()
+    fn affinity(&self) -> Option<Affinity> {
+        Some(Affinity {
+            family: self.family,
+            id: id(self.key, self.port),
+            protocol: self.port.protocol,
+            seconds: self.service.affinity_seconds?,
+        })
     }
 }
 
-/// An address as a part of a name, where colons may not be.
-fn dotted(address: IpAddr) -> String {
-    address.to_string().replace(':', ".")
+/// Gives each endpoint behind a destination a number, by which it is found.
+fn number(part: &mut Part, among: Among, to: Destination, targets: &BTreeSet<Target>) {
+    for (number, (address, port)) in targets.iter().enumerate() {
+        let element = Element::Endpoint(among, to, number);
+        part.elements.insert(element, Lead::Place(*address, *port));
+    }
 }
 
 #[cfg(test)]

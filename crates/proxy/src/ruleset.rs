@@ -3,15 +3,19 @@
 //! A table has a fixed frame, made at the start, and one [`Part`] for each Service. Changing a Service is a transaction
 //! of just what differs between two parts, so its size does not depend on the number of other Services.
 
+use crate::claims::Claims;
+use crate::element::{Element, Lead};
+use crate::frame::frame;
+use crate::rules::Surroundings;
 use crate::service::Family;
+use crate::shape::Shape;
+use crate::transaction::Transaction;
 use service_watch::Key;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// The name of our tables, one in the family `ip` and one in `ip6`.
 pub(crate) const TABLE: &str = "steadfast-proxy";
-
-/// The mark on packets whose source is to be replaced; the bit that kube-proxy uses, too.
-const MASQUERADE: &str = "0x4000";
 
 impl Family {
     /// As the rules call the header, and as nft calls the table's family.
@@ -31,91 +35,24 @@ impl Family {
     }
 }
 
-/// The maps and sets of the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Map {
-    /// Addresses of Services: packets to them that no other rule wants are refused. A set.
-    ClusterIps,
-    /// Address, protocol and port to a chain.
-    Services,
-    /// Protocol and port of this machine to a chain.
-    NodePorts,
-    /// Address, protocol and port for which there is nobody.
-    NoEndpointServices,
-    /// Protocol and port of this machine for which there is nobody.
-    NoEndpointNodePorts,
-    /// Address, protocol and port that not everybody may reach.
-    Firewall,
-}
-
-impl Map {
-    const ALL: [Self; 6] = [
-        Self::ClusterIps,
-        Self::Services,
-        Self::NodePorts,
-        Self::NoEndpointServices,
-        Self::NoEndpointNodePorts,
-        Self::Firewall,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::ClusterIps => "cluster-ips",
-            Self::Services => "service-ips",
-            Self::NodePorts => "service-nodeports",
-            Self::NoEndpointServices => "no-endpoint-services",
-            Self::NoEndpointNodePorts => "no-endpoint-nodeports",
-            Self::Firewall => "firewall-ips",
-        }
-    }
-
-    fn declaration(self, family: Family) -> String {
-        let address = family.address_type();
-        let name = self.name();
-        match self {
-            Self::ClusterIps => format!("set {name} {{ type {address}; }}"),
-            Self::NodePorts | Self::NoEndpointNodePorts => {
-                format!("map {name} {{ type inet_proto . inet_service : verdict; }}")
-            }
-            Self::Services | Self::NoEndpointServices | Self::Firewall => {
-                format!("map {name} {{ type {address} . inet_proto . inet_service : verdict; }}")
-            }
-        }
-    }
-}
-
-/// A key in one of the maps.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Element {
-    map: Map,
-    key: String,
-}
-
-impl Element {
-    pub(crate) fn new(map: Map, key: String) -> Self {
-        Self { map, key }
-    }
-
-    /// The command's rest for adding or deleting this.
-    fn text(&self, table: &str, verdict: &str) -> String {
-        let Self { map, key } = self;
-        let name = map.name();
-        match verdict {
-            "" => format!("element {table} {name} {{ {key} }}"),
-            verdict => format!("element {table} {name} {{ {key} : {verdict} }}"),
-        }
-    }
-}
-
-/// What one Service adds to the frame.
+/// What one Service adds to the frame. The chains that it shares with others follow from its elements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Sets by name, with their declaration.
+    /// Sets of its own by name, with their declaration.
     pub(crate) sets: BTreeMap<String, String>,
-    /// Chains by name, with their rules.
+    /// Chains of its own by name, with their rules.
     pub(crate) chains: BTreeMap<String, Vec<String>>,
     /// Elements with what they lead to.
-    pub(crate) elements: BTreeMap<Element, String>,
+    pub(crate) elements: BTreeMap<Element, Lead>,
+}
+
+impl Part {
+    fn shapes(&self) -> impl Iterator<Item = Shape> {
+        self.elements.values().filter_map(|lead| match lead {
+            Lead::Shape(shape) => Some(*shape),
+            _ => None,
+        })
+    }
 }
 
 /// A client that stays with one endpoint.
@@ -147,18 +84,21 @@ impl Remembered {
 #[derive(Clone, Debug)]
 pub(crate) struct Ruleset {
     family: Family,
-    parts: HashMap<Key, Part>,
-    /// Who wants an element to lead where. Two Services may claim the same external address and port: the first by
-    /// name has it, and the next gets it when the first gives it up.
-    claims: HashMap<Element, BTreeMap<Key, String>>,
+    frame: String,
+    parts: HashMap<Arc<Key>, Part>,
+    claims: Claims,
+    /// How many elements lead to each chain that Services share.
+    shapes: BTreeMap<Shape, usize>,
 }
 
 impl Ruleset {
-    pub(crate) fn new(family: Family) -> Self {
+    pub(crate) fn new(family: Family, around: &Surroundings) -> Self {
         Self {
             family,
+            frame: frame(family, around),
             parts: HashMap::new(),
-            claims: HashMap::new(),
+            claims: Claims::default(),
+            shapes: BTreeMap::new(),
         }
     }
 
@@ -170,15 +110,18 @@ impl Ruleset {
     /// The commands that put this whole ruleset in the place of whatever is there. Clients that were remembered stay
     /// with their endpoints.
     pub(crate) fn whole(&self, remembered: &[Remembered]) -> String {
-        let table = self.table();
-        let mut transaction = Transaction::default();
+        let table = table(self.family);
+        let mut transaction = Transaction::new(table.clone());
+        for shape in self.shapes.keys() {
+            self.replace_shape(&mut transaction, *shape, false);
+        }
         for part in self.parts.values() {
-            transaction.replace_part(&table, &Part::default(), part);
+            transaction.replace_part(&Part::default(), part);
         }
-        for element in self.claims.keys() {
-            transaction.replace_element(&table, element, None, self.verdict(element));
+        for (element, lead) in self.claims.iter() {
+            transaction.replace_element(element, None, Some(lead));
         }
-        let mut text = format!("add table {table}\ndelete table {table}\n{}", frame(self.family));
+        let mut text = removal(self.family) + &self.frame;
         transaction.write(&mut text);
         for client in remembered {
             let timeout = format!(" timeout {}s;", client.timeout_s);
@@ -194,65 +137,70 @@ impl Ruleset {
     ///
     /// The part of a Service that is gone is an empty one.
     pub(crate) fn change(&mut self, changes: impl IntoIterator<Item = (Key, Part)>) -> String {
-        let table = self.table();
-        let mut transaction = Transaction::default();
-        let mut verdicts: BTreeMap<Element, Option<String>> = BTreeMap::new();
+        let mut transaction = Transaction::new(table(self.family));
+        let mut leads: BTreeMap<Element, Option<Lead>> = BTreeMap::new();
+        let mut shapes: BTreeMap<Shape, bool> = BTreeMap::new();
         for (key, part) in changes {
-            let before = self.parts.remove(&key).unwrap_or_default();
-            if before == part {
-                self.keep(key, part);
-                continue;
-            }
-            for element in before.elements.keys().chain(part.elements.keys()) {
-                if !verdicts.contains_key(element) {
-                    verdicts.insert(element.clone(), self.verdict(element).map(str::to_owned));
+            let (key, before) = self
+                .parts
+                .remove_entry(&key)
+                .unwrap_or_else(|| (Arc::new(key), Part::default()));
+            if before != part {
+                for element in before.elements.keys().chain(part.elements.keys()) {
+                    let lead = || self.claims.lead(element).cloned();
+                    leads.entry(*element).or_insert_with(lead);
                 }
+                for shape in before.shapes().chain(part.shapes()) {
+                    let is_there = || self.shapes.contains_key(&shape);
+                    shapes.entry(shape).or_insert_with(is_there);
+                }
+                self.claim(&key, &before, &part);
+                transaction.replace_part(&before, &part);
             }
-            self.claim(&key, &before, &part);
-            transaction.replace_part(&table, &before, &part);
-            self.keep(key, part);
+            if part != Part::default() {
+                self.parts.insert(key, part);
+            }
         }
-        for (element, before) in &verdicts {
-            transaction.replace_element(&table, element, before.as_deref(), self.verdict(element));
+        for (shape, was_there) in shapes {
+            self.replace_shape(&mut transaction, shape, was_there);
+        }
+        for (element, before) in &leads {
+            transaction.replace_element(element, before.as_ref(), self.claims.lead(element));
         }
         let mut text = String::new();
         transaction.write(&mut text);
         text
     }
 
-    fn keep(&mut self, key: Key, part: Part) {
-        if part != Part::default() {
-            self.parts.insert(key, part);
-        }
-    }
-
-    fn claim(&mut self, key: &Key, before: &Part, part: &Part) {
-        for element in before
-            .elements
-            .keys()
-            .filter(|element| !part.elements.contains_key(element))
-        {
-            if let Some(claims) = self.claims.get_mut(element) {
-                claims.remove(key);
-                if claims.is_empty() {
-                    self.claims.remove(element);
-                }
+    fn claim(&mut self, key: &Arc<Key>, before: &Part, part: &Part) {
+        for element in before.elements.keys() {
+            if !part.elements.contains_key(element) {
+                self.claims.remove(element, key);
             }
         }
-        for (element, verdict) in &part.elements {
-            let claims = self.claims.entry(element.clone()).or_default();
-            claims.insert(key.clone(), verdict.clone());
+        for (element, lead) in &part.elements {
+            if before.elements.get(element) != Some(lead) {
+                self.claims.add(*element, key, lead.clone());
+            }
+        }
+        for shape in part.shapes() {
+            *self.shapes.entry(shape).or_default() += 1;
+        }
+        for shape in before.shapes() {
+            let users = self.shapes.get_mut(&shape);
+            let users = users.expect("it was counted when the part came");
+            *users -= 1;
+            if *users == 0 {
+                self.shapes.remove(&shape);
+            }
         }
     }
 
-    /// Where an element leads.
-    fn verdict(&self, element: &Element) -> Option<&str> {
-        let claims = self.claims.get(element)?;
-        claims.first_key_value().map(|(_, verdict)| verdict.as_str())
-    }
-
-    fn table(&self) -> String {
-        table(self.family)
+    fn replace_shape(&self, transaction: &mut Transaction, shape: Shape, was_there: bool) {
+        let rules = shape.rules(self.family);
+        let before = was_there.then_some(rules.as_slice());
+        let after = self.shapes.contains_key(&shape).then_some(rules.as_slice());
+        transaction.replace_chain(&shape.to_string(), before, after);
     }
 }
 
@@ -262,137 +210,9 @@ pub(crate) fn removal(family: Family) -> String {
     format!("add table {table}\ndelete table {table}\n")
 }
 
-fn table(family: Family) -> String {
+/// The table as commands name it.
+pub(crate) fn table(family: Family) -> String {
     format!("{} {TABLE}", family.header())
-}
-
-/// Commands in an order in which nothing is named before it is there or removed while it is named.
-#[derive(Debug, Default)]
-struct Transaction {
-    made: Vec<String>,
-    forgotten: Vec<String>,
-    emptied: Vec<String>,
-    filled: Vec<String>,
-    learnt: Vec<String>,
-    removed: Vec<String>,
-}
-
-impl Transaction {
-    fn replace_part(&mut self, table: &str, before: &Part, after: &Part) {
-        for (name, declaration) in &after.sets {
-            match before.sets.get(name) {
-                Some(known) if known == declaration => {}
-                // What a set holds cannot outlive a change of its own kind.
-                Some(_) => self.made.push(format!("flush set {table} {name}")),
-                None => self.made.push(format!("add set {table} {name} {{ {declaration} }}")),
-            }
-        }
-        for (name, rules) in &after.chains {
-            match before.chains.get(name) {
-                Some(known) if known == rules => continue,
-                Some(_) => self.emptied.push(format!("flush chain {table} {name}")),
-                None => self.made.push(format!("add chain {table} {name}")),
-            }
-            self.filled
-                .extend(rules.iter().map(|rule| format!("add rule {table} {name} {rule}")));
-        }
-        for name in before.chains.keys().filter(|name| !after.chains.contains_key(*name)) {
-            self.emptied.push(format!("flush chain {table} {name}"));
-            self.removed.push(format!("delete chain {table} {name}"));
-        }
-        for name in before.sets.keys().filter(|name| !after.sets.contains_key(*name)) {
-            self.removed.push(format!("delete set {table} {name}"));
-        }
-    }
-
-    fn replace_element(&mut self, table: &str, element: &Element, before: Option<&str>, after: Option<&str>) {
-        if before == after {
-            return;
-        }
-        if let Some(verdict) = before {
-            self.forgotten.push(format!("delete {}", element.text(table, verdict)));
-        }
-        if let Some(verdict) = after {
-            self.learnt.push(format!("add {}", element.text(table, verdict)));
-        }
-    }
-
-    fn write(&self, text: &mut String) {
-        let commands = [
-            &self.made,
-            &self.forgotten,
-            &self.emptied,
-            &self.filled,
-            &self.learnt,
-            &self.removed,
-        ];
-        for command in commands.into_iter().flatten() {
-            text.push_str(command);
-            text.push('\n');
-        }
-    }
-}
-
-/// What is there without any Service: maps, hooks, and the chains that lead from one to the other.
-fn frame(family: Family) -> String {
-    let ip = family.header();
-    let maps: String = Map::ALL
-        .iter()
-        .map(|map| format!("  {}\n", map.declaration(family)))
-        .collect();
-    let loopback = match family {
-        Family::V4 => "127.0.0.0/8",
-        Family::V6 => "::1",
-    };
-    let here = format!("fib daddr type local {ip} daddr != {loopback} meta l4proto . th dport");
-    let there = format!("{ip} daddr . meta l4proto . th dport");
-    let no_endpoint = format!(
-        "    ct state new {there} vmap @no-endpoint-services\n    ct state new {here} vmap @no-endpoint-nodeports\n"
-    );
-    let refuse = "    ct state new jump cluster-ips-check\n";
-    format!(
-        "table {table} {{
-  comment \"packets to Services; made by steadfast, replaced at its next start\"
-{maps}
-  chain mark-for-masquerade {{
-    meta mark set meta mark | {MASQUERADE}
-  }}
-  chain reject-chain {{
-    reject
-  }}
-  chain cluster-ips-check {{
-    {ip} daddr @cluster-ips reject
-  }}
-  chain services {{
-    {there} vmap @service-ips
-    {here} vmap @service-nodeports
-  }}
-  chain firewall {{ type filter hook prerouting priority -110; policy accept;
-    ct state new {there} vmap @firewall-ips
-  }}
-  chain filter-input {{ type filter hook input priority -110; policy accept;
-{no_endpoint}  }}
-  chain filter-forward {{ type filter hook forward priority -110; policy accept;
-{no_endpoint}{refuse}  }}
-  chain filter-output {{ type filter hook output priority -110; policy accept;
-{no_endpoint}  }}
-  chain filter-output-late {{ type filter hook output priority -90; policy accept;
-{refuse}  }}
-  chain nat-prerouting {{ type nat hook prerouting priority -100; policy accept;
-    jump services
-  }}
-  chain nat-output {{ type nat hook output priority -100; policy accept;
-    jump services
-  }}
-  chain nat-postrouting {{ type nat hook postrouting priority 100; policy accept;
-    meta mark & {MASQUERADE} == 0 return
-    meta mark set meta mark ^ {MASQUERADE}
-    masquerade fully-random
-  }}
-}}
-",
-        table = table(family)
-    )
 }
 
 #[cfg(test)]

@@ -93,8 +93,6 @@ struct Half {
 struct Proxy {
     around: Surroundings,
     halves: [Half; 2],
-    /// Services that packets without connections come to.
-    udp: HashSet<Key>,
     health: Health,
     has_complained: bool,
 }
@@ -104,22 +102,21 @@ struct Proxy {
 struct Changes {
     parts: [Vec<(Key, Part)>; 2],
     checks: Vec<(Key, Option<Check>)>,
-    /// Who may answer now, if that changed for anybody.
-    answering: Option<Answering>,
+    /// Who may answer now for the Services that changed.
+    answering: Answering,
 }
 
 impl Proxy {
     fn new(around: Surroundings) -> Self {
         let halves = Family::BOTH.map(|family| Half {
             family,
-            ruleset: Ruleset::new(family),
+            ruleset: Ruleset::new(family, &around),
             is_in_force: false,
             is_cleared: false,
         });
         Self {
             around,
             halves,
-            udp: HashSet::new(),
             health: Health::default(),
             has_complained: false,
         }
@@ -156,8 +153,8 @@ impl Proxy {
                 is_done = false;
             }
         }
-        if let Some(answering) = changes.answering {
-            forget(answering).await;
+        if !changes.answering.is_empty() {
+            forget(changes.answering).await;
         }
         if is_done && std::mem::take(&mut self.has_complained) {
             tracing::info!("packets to Services are led again");
@@ -186,26 +183,15 @@ impl Proxy {
             let endpoints = endpoints_here(services.slices(key));
             Some(Check { port, endpoints })
         };
-        let mut is_udp = false;
+        let mut answering = Answering::default();
         for key in &changed {
-            let has_udp = services.service(key).is_some_and(Service::has_udp);
-            is_udp |= match has_udp {
-                true => self.udp.insert(key.clone()) || has_udp,
-                false => self.udp.remove(key),
-            };
-        }
-        let answering = || {
-            let mut answering = Answering::default();
-            for key in &self.udp {
-                if let Some(service) = services.service(key) {
-                    answering.add(service, services.slices(key), |address| around.own.contains(address));
-                }
+            if let Some(service) = services.service(key) {
+                answering.add(service, services.slices(key), |address| around.own.contains(address));
             }
-            answering
-        };
+        }
         Some(Changes {
             parts,
-            answering: is_udp.then(answering),
+            answering,
             checks: changed.iter().map(|key| (key.clone(), check(key))).collect(),
         })
     }

@@ -181,13 +181,6 @@ impl Port {
     }
 }
 
-impl Service {
-    /// Whether packets of a protocol without connections come here.
-    pub(crate) fn has_udp(&self) -> bool {
-        self.ports.iter().any(|port| port.protocol == Protocol::Udp)
-    }
-}
-
 impl Slice {
     /// The port's number here.
     pub(crate) fn number_of(&self, port: &Port) -> Option<u16> {

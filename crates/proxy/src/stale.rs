@@ -27,6 +27,11 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
+    /// No Service that was added has UDP ports.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_place.is_empty() && self.by_node_port.is_empty()
+    }
+
     /// Adds a Service. `is_own`: addresses that this machine itself answers on.
     pub(crate) fn add<'a>(
         &mut self,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::element::{Map, Way};
 use crate::service::Protocol;
 use api::k8s::api::{core::v1 as core, discovery::v1 as discovery};
 use serde_json::{Value, json};
@@ -52,8 +53,11 @@ const TWO: [(&str, bool, bool, bool, &str); 2] = [
     ("10.244.1.3", true, true, false, "there"),
 ];
 
-fn verdict(part: &Part, map: Map, key: &str) -> Option<String> {
-    part.elements.get(&Element::new(map, key.to_owned())).cloned()
+/// The lead of an element, written as in the kernel's table.
+fn lead(part: &Part, map: Map, key: &str) -> Option<String> {
+    let mut elements = part.elements.iter();
+    let found = elements.find(|(element, _)| element.map() == map && element.to_string() == key);
+    found.map(|(_, lead)| lead.to_string().trim_start_matches(" : ").to_owned())
 }
 
 fn rules_of(part: &Part, kind: &str) -> Vec<String> {
@@ -64,32 +68,41 @@ fn rules_of(part: &Part, kind: &str) -> Vec<String> {
     found.map(|(_, rules)| rules.clone()).unwrap_or_default()
 }
 
-/// The endpoints that a chain leads to.
-fn targets(part: &Part, kind: &str) -> Vec<String> {
-    let rules = rules_of(part, kind);
-    let endpoints = part.chains.iter().filter(|(name, _)| name.starts_with("endpoint-"));
-    endpoints
-        .filter(|(name, _)| rules.iter().any(|rule| rule.contains(&format!("goto {name}"))))
-        .map(|(_, rules)| rules.last().unwrap().split("dnat to ").nth(1).unwrap().to_owned())
-        .collect()
+fn rules_of_shape(kind: Kind, all: usize) -> Vec<String> {
+    let protocol = Protocol::Tcp;
+    Shape { kind, protocol, all }.rules(Family::V4)
 }
+
+/// The endpoints in a map that a destination has.
+fn targets(part: &Part, way: Way, among: Among, to: &str) -> Vec<String> {
+    let (map, to) = (Map::Endpoints(way, Protocol::Tcp, among), to.replace("tcp . ", ""));
+    let numbered = (0..).map_while(|number| lead(part, map, &format!("{to} . {number}")));
+    numbered.map(|place| place.replace(" . ", ":")).collect()
+}
+
+/// Where packets to the Service's own address go.
+fn inside(part: &Part) -> Vec<String> {
+    let targets = targets(part, Way::Address, Among::All, OWN);
+    let expected = (!targets.is_empty()).then(|| format!("goto inside-tcp-{}", targets.len()));
+    assert_eq!(lead(part, Map::Services, OWN), expected, "{part:?}");
+    targets
+}
+
+const OWN: &str = "10.96.0.5 . tcp . 80";
 
 #[test]
 fn address_of_a_service_leads_to_each_ready_endpoint() {
     let part = part_of(&around(), &cluster_ip(), &TWO);
-    let to = verdict(&part, Map::Services, "10.96.0.5 . tcp . 80").unwrap();
-    assert!(to.starts_with("goto service-"), "{to}");
-    assert_eq!(targets(&part, "service"), ["10.244.0.2:8080", "10.244.1.3:8080"]);
+    assert_eq!(inside(&part), ["10.244.0.2:8080", "10.244.1.3:8080"]);
+    assert!(lead(&part, Map::ClusterIps, "10.96.0.5").is_some());
+    assert!(lead(&part, Map::Hairpins, "10.244.0.2 . 10.244.0.2").is_some());
+    assert_eq!((part.chains.len(), part.sets.len()), (0, 0));
+    let rules = rules_of_shape(Kind::Inside, 2);
+    assert_eq!(rules[0], "jump mark-strangers");
     assert!(
-        part.elements
-            .contains_key(&Element::new(Map::ClusterIps, "10.96.0.5".into()))
+        rules[1].ends_with("numgen random mod 2 map @endpoints-tcp"),
+        "{rules:?}"
     );
-    let masquerade = &rules_of(&part, "service")[0];
-    assert!(
-        masquerade.contains("ip saddr != { 10.244.0.0/16 } jump mark-for-masquerade"),
-        "{masquerade}"
-    );
-    assert!(rules_of(&part, "endpoint")[0].starts_with("ip saddr 10.244.0.2 jump mark-for-masquerade"));
 }
 
 #[test]
@@ -99,12 +112,9 @@ fn endpoints_that_are_not_ready_get_nothing_unless_all_are_leaving() {
         ("10.244.0.9", false, true, true, "here"),
         ("10.244.0.8", false, false, false, "here"),
     ];
+    assert_eq!(inside(&part_of(&around(), &cluster_ip(), &mixed)), ["10.244.0.2:8080"]);
     assert_eq!(
-        targets(&part_of(&around(), &cluster_ip(), &mixed), "service"),
-        ["10.244.0.2:8080"]
-    );
-    assert_eq!(
-        targets(&part_of(&around(), &cluster_ip(), &mixed[1..]), "service"),
+        inside(&part_of(&around(), &cluster_ip(), &mixed[1..])),
         ["10.244.0.9:8080"]
     );
 }
@@ -120,27 +130,19 @@ fn service_without_endpoints_refuses() {
         ),
         &[],
     );
-    assert_eq!(verdict(&part, Map::Services, "10.96.0.5 . tcp . 80"), None);
+    assert_eq!(lead(&part, Map::Services, OWN), None);
     let refused = Some("goto reject-chain".to_owned());
-    assert_eq!(verdict(&part, Map::NoEndpointServices, "10.96.0.5 . tcp . 80"), refused);
-    assert_eq!(verdict(&part, Map::NoEndpointNodePorts, "tcp . 30080"), refused);
+    assert_eq!(lead(&part, Map::NoEndpointServices, OWN), refused);
+    assert_eq!(lead(&part, Map::NoEndpointNodePorts, "tcp . 30080"), refused);
 }
 
 #[test]
 fn internal_policy_local_stays_on_the_node_and_drops_without_endpoints_there() {
     let local = with(cluster_ip(), json!({"internalTrafficPolicy": "Local"}));
     let part = part_of(&around(), &local, &TWO);
-    assert!(
-        verdict(&part, Map::Services, "10.96.0.5 . tcp . 80")
-            .unwrap()
-            .starts_with("goto local-")
-    );
-    assert_eq!(targets(&part, "local"), ["10.244.0.2:8080"]);
+    assert_eq!(inside(&part), ["10.244.0.2:8080"]);
     let part = part_of(&around(), &local, &TWO[1..]);
-    assert_eq!(
-        verdict(&part, Map::NoEndpointServices, "10.96.0.5 . tcp . 80").as_deref(),
-        Some("drop")
-    );
+    assert_eq!(lead(&part, Map::NoEndpointServices, OWN).as_deref(), Some("drop"));
 }
 
 #[test]
@@ -151,47 +153,47 @@ fn external_policy_local_keeps_the_source_and_serves_insiders_from_anywhere() {
         "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}),
     );
     let part = part_of(&around(), &spec, &TWO);
-    assert!(
-        verdict(&part, Map::NodePorts, "tcp . 30080")
-            .unwrap()
-            .starts_with("goto external-")
+    let to = "tcp . 30080";
+    assert_eq!(
+        lead(&part, Map::NodePorts, to).as_deref(),
+        Some("goto nodeport-local-tcp-2-1")
     );
-    let rules = rules_of(&part, "external");
+    assert_eq!(
+        targets(&part, Way::NodePort, Among::All, to),
+        ["10.244.0.2:8080", "10.244.1.3:8080"]
+    );
+    assert_eq!(targets(&part, Way::NodePort, Among::Here, to), ["10.244.0.2:8080"]);
+    let rules = rules_of_shape(Kind::OutsideLocal(Way::NodePort, 1), 2);
+    assert!(rules[0].starts_with("ip saddr @pods dnat ip to tcp dport"), "{rules:?}");
+    assert!(rules[0].ends_with("mod 2 map @nodeport-endpoints-tcp"), "{rules:?}");
     assert!(
-        rules[0].contains("ip saddr { 10.244.0.0/16 } goto service-"),
+        rules[3].ends_with("mod 1 map @nodeport-endpoints-tcp-here"),
         "{rules:?}"
     );
-    assert!(rules.last().unwrap().starts_with("goto local-"), "{rules:?}");
-    assert_eq!(targets(&part, "local"), ["10.244.0.2:8080"]);
     let nobody_here = part_of(&around(), &spec, &TWO[1..]);
     assert_eq!(
-        verdict(&nobody_here, Map::NoEndpointNodePorts, "tcp . 30080").as_deref(),
+        lead(&nobody_here, Map::NoEndpointNodePorts, to).as_deref(),
         Some("drop")
     );
-    assert!(
-        !rules_of(&nobody_here, "external")
-            .iter()
-            .any(|rule| rule.starts_with("goto local-"))
+    assert_eq!(
+        lead(&nobody_here, Map::NodePorts, to).as_deref(),
+        Some("goto nodeport-local-tcp-1-0")
     );
+    assert_eq!(rules_of_shape(Kind::OutsideLocal(Way::NodePort, 0), 1).len(), 3);
 }
 
 #[test]
 fn external_policy_cluster_replaces_the_source() {
     let spec = with(cluster_ip(), json!({"externalIPs": ["203.0.113.9"]}));
     let part = part_of(&around(), &spec, &TWO);
-    assert!(
-        verdict(&part, Map::Services, "203.0.113.9 . tcp . 80")
-            .unwrap()
-            .starts_with("goto external-")
-    );
-    assert_eq!(rules_of(&part, "external")[0], "jump mark-for-masquerade");
     // The address of the load balancer goes the same way.
-    assert!(
-        verdict(&part, Map::Services, "198.51.100.7 . tcp . 80")
-            .unwrap()
-            .starts_with("goto external-")
-    );
-    assert_eq!(verdict(&part, Map::Firewall, "198.51.100.7 . tcp . 80"), None);
+    for to in ["203.0.113.9 . tcp . 80", "198.51.100.7 . tcp . 80"] {
+        assert_eq!(lead(&part, Map::Services, to).as_deref(), Some("goto outside-tcp-2"));
+        assert_eq!(targets(&part, Way::Address, Among::All, to).len(), 2);
+    }
+    let rules = rules_of_shape(Kind::Outside(Way::Address), 2);
+    assert_eq!(rules[0], "jump mark-for-masquerade");
+    assert_eq!(lead(&part, Map::Firewall, "198.51.100.7 . tcp . 80"), None);
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn source_ranges_guard_the_load_balancer_only() {
         json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]}),
     );
     let part = part_of(&around(), &spec, &TWO);
-    assert!(verdict(&part, Map::Firewall, "198.51.100.7 . tcp . 80").is_some());
+    assert!(lead(&part, Map::Firewall, "198.51.100.7 . tcp . 80").is_some());
     assert_eq!(rules_of(&part, "firewall"), ["ip saddr != { 192.0.2.0/24 } drop"]);
 }
 
@@ -215,12 +217,20 @@ fn affinity_remembers_the_endpoint_of_a_client() {
     let part = part_of(&around(), &spec, &TWO);
     assert_eq!(part.sets.len(), 2);
     assert!(part.sets.values().all(|set| set.contains("timeout 60s")));
-    let rules = rules_of(&part, "service");
+    assert!(lead(&part, Map::Services, OWN).unwrap().starts_with("goto inside-"));
+    let rules = rules_of(&part, "inside");
     assert!(
-        rules[1].contains("ip saddr @affinity-") && rules[2].contains("ip saddr @affinity-"),
+        rules[0] == "jump mark-strangers" && rules[1].starts_with("goto choose-all-"),
         "{rules:?}"
     );
-    assert!(rules_of(&part, "endpoint")[1].starts_with("update @affinity-"));
+    let rules = rules_of(&part, "choose-all");
+    assert!(
+        rules[0].contains("ip saddr @affinity-") && rules[1].contains("ip saddr @affinity-"),
+        "{rules:?}"
+    );
+    let endpoint = rules_of(&part, "endpoint");
+    assert!(endpoint[0].starts_with("update @affinity-"), "{endpoint:?}");
+    assert!(endpoint[1].ends_with("dnat to 10.244.0.2:8080"), "{endpoint:?}");
 }
 
 #[test]
@@ -229,11 +239,11 @@ fn addresses_that_this_machine_answers_on_are_never_refused() {
     around.own.insert("10.96.0.5".parse().unwrap());
     let spec = with(cluster_ip(), json!({"type": "ClusterIP"}));
     let part = part_of(&around, &spec, &[]);
-    assert_eq!(verdict(&part, Map::ClusterIps, "10.96.0.5"), None);
-    assert_eq!(verdict(&part, Map::NoEndpointServices, "10.96.0.5 . tcp . 80"), None);
+    assert_eq!(lead(&part, Map::ClusterIps, "10.96.0.5"), None);
+    assert_eq!(lead(&part, Map::NoEndpointServices, OWN), None);
     let part = part_of(&around, &spec, &TWO);
-    assert_eq!(verdict(&part, Map::ClusterIps, "10.96.0.5"), None);
-    assert!(verdict(&part, Map::Services, "10.96.0.5 . tcp . 80").is_some());
+    assert_eq!(lead(&part, Map::ClusterIps, "10.96.0.5"), None);
+    assert_eq!(inside(&part).len(), 2);
 }
 
 #[test]
@@ -311,7 +321,7 @@ fn near(hints: &[Hint]) -> Vec<String> {
     };
     let service = Service::read(&service).unwrap();
     let part = of_service(&around(), Family::V4, &key, &service, [&Slice::read(&slice, "here")]);
-    targets(&part, "service")
+    inside(&part)
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The rules are given to a real `nft` in a network namespace of the test's own.
 
 use super::*;
+use crate::element::Destination;
 use crate::nft;
-use crate::rules::{self, Surroundings};
+use crate::rules;
 use crate::service::{Endpoint, Port, Protocol, Service, Slice};
 use nix::sched::{CloneFlags, unshare};
 use proptest::prelude::*;
@@ -108,14 +109,21 @@ fn part() -> impl Strategy<Value = (u8, Part)> {
             ports: vec![("a".into(), Protocol::Tcp, 8080), ("b".into(), Protocol::Udp, 53)],
             endpoints: endpoints.collect(),
         };
-        let around = Surroundings {
-            pod_cidrs: vec![(Family::V4, "10.244.0.0/16".to_owned())],
-            own: BTreeSet::new(),
-            masquerade_all: false,
-            zone: None,
-        };
-        (name, rules::of_service(&around, Family::V4, &key, &service, [&slice]))
+        (name, rules::of_service(&around(), Family::V4, &key, &service, [&slice]))
     })
+}
+
+fn around() -> Surroundings {
+    Surroundings {
+        pod_cidrs: vec![
+            (Family::V4, "10.244.0.0/16".to_owned()),
+            (Family::V4, "10.244.7.0/24".to_owned()),
+            (Family::V6, "fd00:10:244::/64".to_owned()),
+        ],
+        own: BTreeSet::new(),
+        masquerade_all: false,
+        zone: None,
+    }
 }
 
 fn key(name: u8) -> Key {
@@ -135,7 +143,7 @@ fn steps_lead_the_kernel_to_the_same_rules_as_all_at_once() {
         });
         let batches = prop::collection::vec(prop::collection::vec(part(), 1..4), 1..6);
         let outcome = runner.run(&batches, |batches| {
-            let mut ruleset = Ruleset::new(Family::V4);
+            let mut ruleset = Ruleset::new(Family::V4, &around());
             nft(&ruleset.whole(&[])).unwrap();
             for batch in batches {
                 let parts: BTreeMap<Key, Part> = batch.into_iter().map(|(name, part)| (key(name), part)).collect();
@@ -156,7 +164,14 @@ fn steps_lead_the_kernel_to_the_same_rules_as_all_at_once() {
 fn frame_is_accepted_for_both_families_and_removed_without_trace() {
     in_a_network_of_its_own(|| {
         for family in Family::BOTH {
-            nft(&Ruleset::new(family).whole(&[])).unwrap();
+            for (pod_cidrs, masquerade_all) in [(around().pod_cidrs, false), (Vec::new(), false), (Vec::new(), true)] {
+                let around = Surroundings {
+                    pod_cidrs,
+                    masquerade_all,
+                    ..around()
+                };
+                nft(&Ruleset::new(family, &around).whole(&[])).unwrap();
+            }
         }
         assert!(listed().contains(TABLE));
         nft(&Family::BOTH.map(removal).concat()).unwrap();
@@ -166,22 +181,27 @@ fn frame_is_accepted_for_both_families_and_removed_without_trace() {
 
 #[test]
 fn element_that_two_services_claim_goes_to_the_next_when_the_first_leaves() {
-    let claim = |verdict: &str| Part {
-        elements: BTreeMap::from([(Element::new(Map::NodePorts, "tcp . 30080".into()), verdict.to_owned())]),
+    let to = Destination {
+        address: None,
+        protocol: Protocol::Tcp,
+        port: 30080,
+    };
+    let claim = |lead: Lead| Part {
+        elements: BTreeMap::from([(Element::Service(to), lead)]),
         ..Part::default()
     };
-    let mut ruleset = Ruleset::new(Family::V4);
-    let commands = ruleset.change([(key(2), claim("drop"))]);
+    let mut ruleset = Ruleset::new(Family::V4, &around());
+    let commands = ruleset.change([(key(2), claim(Lead::Drop))]);
     assert_eq!(
         commands,
         "add element ip steadfast-proxy service-nodeports { tcp . 30080 : drop }\n"
     );
-    let commands = ruleset.change([(key(1), claim("accept"))]);
+    let commands = ruleset.change([(key(1), claim(Lead::Reject))]);
     let expected = "delete element ip steadfast-proxy service-nodeports { tcp . 30080 : drop }
-add element ip steadfast-proxy service-nodeports { tcp . 30080 : accept }
+add element ip steadfast-proxy service-nodeports { tcp . 30080 : goto reject-chain }
 ";
     assert_eq!(commands, expected);
-    assert_eq!(ruleset.change([(key(2), claim("drop"))]), "");
+    assert_eq!(ruleset.change([(key(2), claim(Lead::Drop))]), "");
     let commands = ruleset.change([(key(1), Part::default())]);
     assert!(
         commands.ends_with("add element ip steadfast-proxy service-nodeports { tcp . 30080 : drop }\n"),
@@ -189,7 +209,61 @@ add element ip steadfast-proxy service-nodeports { tcp . 30080 : accept }
     );
     assert!(!ruleset.is_empty());
     ruleset.change([(key(2), Part::default())]);
-    assert!(ruleset.is_empty());
+    assert!(ruleset.is_empty() && ruleset.claims.iter().next().is_none());
+}
+
+/// A Service with this many endpoints.
+fn with_endpoints(number: u8, count: u8) -> (Key, Part) {
+    let service = Service {
+        cluster_ips: BTreeSet::from([IpAddr::V4(Ipv4Addr::new(10, 96, 0, number))]),
+        external_ips: BTreeSet::new(),
+        balancer_ips: BTreeSet::new(),
+        balancer_sources: Vec::new(),
+        ports: vec![Port {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+        }],
+        affinity_seconds: None,
+        is_internal_local: false,
+        is_external_local: false,
+        health_port: None,
+    };
+    let endpoint = |i| Endpoint {
+        address: IpAddr::V4(Ipv4Addr::new(10, 244, number, i)),
+        is_ready: true,
+        is_leaving: false,
+        is_here: true,
+        is_for_node: None,
+        for_zones: None,
+    };
+    let slice = Slice {
+        ports: vec![(String::new(), Protocol::Tcp, 8080)],
+        endpoints: (0..count).map(endpoint).collect(),
+    };
+    let part = rules::of_service(&around(), Family::V4, &key(number), &service, [&slice]);
+    (key(number), part)
+}
+
+#[test]
+fn services_with_as_many_endpoints_share_a_chain() {
+    let mut ruleset = Ruleset::new(Family::V4, &around());
+    let chains = |commands: &str| {
+        let lines = commands.lines().filter(|line| line.contains(" chain "));
+        let words = lines.map(|line| line.replace(" chain ip steadfast-proxy", ""));
+        words.collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(chains(&ruleset.change([with_endpoints(1, 2)])), "add inside-tcp-2");
+    assert_eq!(chains(&ruleset.change([with_endpoints(2, 2)])), "");
+    assert_eq!(chains(&ruleset.change([with_endpoints(1, 3)])), "add inside-tcp-3");
+    assert_eq!(
+        chains(&ruleset.change([with_endpoints(2, 3)])),
+        "flush inside-tcp-2; delete inside-tcp-2"
+    );
+    // What one endpoint more takes does not depend on how many other Services there are.
+    let commands = ruleset.change([with_endpoints(2, 4)]);
+    assert_eq!(commands.lines().count(), 7, "{commands}");
 }
 
 #[test]
@@ -203,7 +277,7 @@ fn clients_that_are_remembered_stay_so_when_all_rules_are_replaced() {
             )]),
             ..Part::default()
         };
-        let mut ruleset = Ruleset::new(Family::V4);
+        let mut ruleset = Ruleset::new(Family::V4, &around());
         ruleset.change([(key(1), with(3600))]);
         nft(&ruleset.whole(&[])).unwrap();
         let table = table(Family::V4);
