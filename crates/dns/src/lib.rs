@@ -9,6 +9,7 @@
 mod answer;
 mod answerer;
 mod cluster;
+mod datagrams;
 mod link;
 mod metrics;
 mod query;

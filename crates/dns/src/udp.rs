@@ -1,19 +1,19 @@
 //! Answers datagrams.
 
 use crate::answerer::{Answered, Answerer};
+use crate::datagrams::{Outgoing, Received, socket_address};
 use crate::response::Transport;
+use nix::sys::socket::SockaddrStorage;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-/// The largest query that is looked at; a name, a question and a few options need far less.
-const QUERY_BYTES_MAX: usize = 4096;
-
-/// Datagrams that are answered before other tasks get a turn.
-const BATCH: usize = 64;
+/// Batches of datagrams that are answered before other tasks get a turn.
+const BATCHES: usize = 4;
 
 /// Questions that wait for other servers, for each socket; those beyond fail at once.
 const WAITING_MAX: usize = 1024;
@@ -25,12 +25,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) async fn serve(socket: UdpSocket, answerer: Arc<Answerer>) -> io::Result<()> {
     let socket = Arc::new(socket);
     let mut waiting = JoinSet::new();
-    let (mut packet, mut out) = ([0; QUERY_BYTES_MAX], Vec::with_capacity(2048));
+    let (mut received, mut outgoing) = (Received::default(), Outgoing::default());
     loop {
         socket.readable().await?;
-        for _ in 0..BATCH {
-            let (length, from) = match socket.try_recv_from(&mut packet) {
-                Ok(received) => received,
+        for _ in 0..BATCHES {
+            let read = || received.read(socket.as_raw_fd()).map_err(io::Error::from);
+            let may_be_more = match socket.try_io(Interest::READABLE, read) {
+                Ok(may_be_more) => may_be_more,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
                     tracing::debug!(%error, "cannot receive datagrams");
@@ -38,20 +39,12 @@ pub(crate) async fn serve(socket: UdpSocket, answerer: Arc<Answerer>) -> io::Res
                     break;
                 }
             };
-            match answerer.answer(&packet[..length], Transport::Udp, &mut out) {
-                Answered::Now => send(&socket, &answerer, &out, from),
-                Answered::Not => {}
-                Answered::Later(question) if waiting.len() >= WAITING_MAX => {
-                    answerer.fail(&question, &mut out);
-                    send(&socket, &answerer, &out, from);
-                }
-                Answered::Later(question) => {
-                    let (socket, answerer) = (socket.clone(), answerer.clone());
-                    waiting.spawn(async move {
-                        let out = answerer.ask(&question).await;
-                        send(&socket, &answerer, &out, from);
-                    });
-                }
+            for (packet, from) in received.iter() {
+                answer(&socket, &answerer, (packet, from), &mut outgoing, &mut waiting);
+            }
+            outgoing.send(socket.as_raw_fd(), |error| lost(&answerer, &error.into()));
+            if !may_be_more {
+                break;
             }
         }
         while waiting.try_join_next().is_some() {}
@@ -59,10 +52,36 @@ pub(crate) async fn serve(socket: UdpSocket, answerer: Arc<Answerer>) -> io::Res
     }
 }
 
-/// Sends or, as the network may do anyway, loses an answer.
-fn send(socket: &UdpSocket, answerer: &Answerer, out: &[u8], to: SocketAddr) {
-    if let Err(error) = socket.try_send_to(out, to) {
-        answerer.metrics.dropped();
-        tracing::debug!(%error, %to, "an answer is lost");
+/// Answers one datagram with the others, or later if others must be asked.
+fn answer(
+    socket: &Arc<UdpSocket>,
+    answerer: &Arc<Answerer>,
+    (packet, from): (&[u8], &SockaddrStorage),
+    outgoing: &mut Outgoing,
+    waiting: &mut JoinSet<()>,
+) {
+    match answerer.answer(packet, Transport::Udp, outgoing.buffer()) {
+        Answered::Now => outgoing.push(*from),
+        Answered::Not => {}
+        Answered::Later(question) if waiting.len() >= WAITING_MAX => {
+            answerer.fail(&question, outgoing.buffer());
+            outgoing.push(*from);
+        }
+        Answered::Later(question) => {
+            let Some(from) = socket_address(from) else { return };
+            let (socket, answerer) = (socket.clone(), answerer.clone());
+            waiting.spawn(async move {
+                let out = answerer.ask(&question).await;
+                if let Err(error) = socket.try_send_to(&out, from) {
+                    lost(&answerer, &error);
+                }
+            });
+        }
     }
+}
+
+/// The network loses answers, too.
+fn lost(answerer: &Answerer, error: &io::Error) {
+    answerer.metrics.dropped();
+    tracing::debug!(%error, "an answer is lost");
 }
