@@ -45,6 +45,7 @@ mod server;
 mod stats;
 mod status;
 mod streaming;
+mod system_logs;
 mod volumes;
 mod worker;
 

@@ -9,6 +9,7 @@ use crate::runtime::{CONTAINER_NAME, Record};
 use crate::sandbox_config::log_dir;
 use crate::stats::{self, Depth};
 use crate::streaming::{self, Kind};
+use crate::system_logs;
 use api::k8s::api::core::v1::{ContainerStatus, Pod};
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
@@ -109,6 +110,7 @@ fn router(kubelet: Kubelet) -> Router {
         .route("/exec/{namespace}/{pod}/{container}", get(exec).post(exec))
         .route("/attach/{namespace}/{pod}/{container}", get(attach).post(attach))
         .route("/portForward/{namespace}/{pod}", get(forward).post(forward))
+        .merge(system_logs::router())
         .layer(middleware::from_fn(admit))
         .with_state(kubelet)
 }
