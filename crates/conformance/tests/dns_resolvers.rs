@@ -1,7 +1,7 @@
-//! Names as programs in pods find them: the resolvers of glibc and of musl, with the pod's own resolv.conf.
+//! Names as programs in pods find them: the resolvers of glibc, of musl and of Go, with the pod's own resolv.conf.
 //!
 //! They differ in what matters here: musl ends its search at the first name that exists, even if it has no address of
-//! the kind that is asked for, while glibc goes on; so a name that does not exist must be denied as such.
+//! the kind that is asked for, while glibc and Go go on; so a name that does not exist must be denied as such.
 
 use anyhow::{Context, ensure};
 use conformance::cluster::{Cluster, Runtime, image, target};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PROGRAM: &str = include_str!("dns_resolvers/lookup.c");
+const PROGRAM_IN_GO: &str = include_str!("dns_resolvers/lookup.go");
 
 const MANIFEST: &str = r#"
 apiVersion: v1
@@ -48,7 +49,7 @@ spec:
 "#;
 
 #[test]
-fn resolvers_of_c_libraries_find_pods_and_services() {
+fn resolvers_of_programs_find_pods_and_services() {
     run().unwrap();
 }
 
@@ -77,7 +78,7 @@ fn run() -> anyhow::Result<()> {
         ("alias", &[&one]),
         ("web-9.web", &["-"]),
     ];
-    for library in ["glibc", "musl"] {
+    for library in ["glibc", "musl", "go"] {
         check(&kubectl, library, &expected).with_context(|| library.to_owned())?;
     }
     Ok(())
@@ -103,7 +104,7 @@ fn check(kubectl: &Kubectl, library: &str, expected: &[(&str, &[&str])]) -> anyh
     }
 }
 
-/// The same program for both libraries, in a folder that pods can see.
+/// The same program for all libraries, in a folder that pods can see.
 fn programs() -> anyhow::Result<TempDir> {
     let dir = tempfile::tempdir()?;
     let source = dir.path().join("lookup.c");
@@ -123,12 +124,31 @@ fn programs() -> anyhow::Result<TempDir> {
         .arg("-o")
         .arg(dir.path().join("musl"));
     compile(&mut command)?;
+    compile(&mut in_go(dir.path())?)?;
     open_to_all(dir.path())?;
     Ok(dir)
 }
 
+/// Without C, so that names are looked up by Go itself.
+fn in_go(dir: &Path) -> anyhow::Result<Command> {
+    let source = dir.join("lookup.go");
+    std::fs::write(&source, PROGRAM_IN_GO)?;
+    // `cargo xtask test` has unpacked Debian's Go there, and compiled its library into the cache.
+    let debian = target().join("debian");
+    let root = debian.join("golang/usr/lib/go-1.19");
+    let mut command = Command::new(root.join("bin/go"));
+    command
+        .env("GOROOT", &root)
+        .env("GOPATH", dir.join("gopath"))
+        .env("GOCACHE", debian.join("go-cache"))
+        .env("GO111MODULE", "off")
+        .env("CGO_ENABLED", "0");
+    command.args(["build", "-o"]).arg(dir.join("go")).arg(&source);
+    Ok(command)
+}
+
 fn compile(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.output().context("is there a C compiler?")?;
+    let output = command.output().context("is there a compiler?")?;
     ensure!(
         output.status.success(),
         "{command:?}: {}",

@@ -149,7 +149,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_does_not_keep_the_rest() {
-        let (socket, good) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (socket, good) = (
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+        );
         let mut outgoing = Outgoing::default();
         let bad: SocketAddr = "127.0.0.1:0".parse().unwrap();
         for to in [bad, good.local_addr().unwrap(), bad, good.local_addr().unwrap()] {

@@ -139,7 +139,14 @@ mod tests {
         check(&root, "/logs/apt", 301, "apt/").await;
         check(&root, "/logs/apt/history", 200, "upgraded\n").await;
         check(&root, "/logs/latest", 200, "upgraded\n").await;
-        for outside in ["link", "../secret", "..%2Fsecret", "apt/../../secret", "%2Fetc/passwd", "none"] {
+        for outside in [
+            "link",
+            "../secret",
+            "..%2Fsecret",
+            "apt/../../secret",
+            "%2Fetc/passwd",
+            "none",
+        ] {
             check(&root, &format!("/logs/{outside}"), 404, "404 page not found\n").await;
         }
     }
