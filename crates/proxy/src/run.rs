@@ -94,6 +94,8 @@ struct Proxy {
     around: Surroundings,
     halves: [Half; 2],
     health: Health,
+    /// Looks for UDP clients that are led to where nobody is. There may be many, and rules do not wait for that.
+    forgetting: JoinSet<()>,
     has_complained: bool,
 }
 
@@ -118,6 +120,7 @@ impl Proxy {
             around,
             halves,
             health: Health::default(),
+            forgetting: JoinSet::new(),
             has_complained: false,
         }
     }
@@ -154,7 +157,9 @@ impl Proxy {
             }
         }
         if !changes.answering.is_empty() {
-            forget(changes.answering).await;
+            // One after the other: what the later one knows is what counts.
+            while self.forgetting.join_next().await.is_some() {}
+            self.forgetting.spawn(forget(changes.answering));
         }
         if is_done && std::mem::take(&mut self.has_complained) {
             tracing::info!("packets to Services are led again");
