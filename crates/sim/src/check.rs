@@ -41,6 +41,8 @@ pub(crate) struct Checkers {
     pending: std::collections::VecDeque<Change>,
     /// The objects as committed, by kind (plural) and name.
     pub(crate) objects: BTreeMap<(String, String), Value>,
+    /// The kinds of which objects are expected ([`crate::empty`]).
+    pub(crate) inhabited: BTreeSet<String>,
     order: Order,
     claims: Claims,
     /// What was found wrong.
@@ -65,6 +67,7 @@ impl Checkers {
             watch,
             pending: std::collections::VecDeque::new(),
             objects: BTreeMap::new(),
+            inhabited: crate::empty::inhabited(),
             order: Order::default(),
             claims: Claims::default(),
             violations: Vec::new(),
@@ -89,6 +92,13 @@ impl Checkers {
     /// Looks at one change.
     pub(crate) fn take_in(&mut self, at: Duration, change: &Change, containers: &BTreeMap<String, Live>) {
         let key = (change.kind.clone(), change.name.clone());
+        if !self.inhabited.contains(&change.kind) {
+            let kind = &change.kind;
+            self.blame(
+                at,
+                format!("there are {kind}, of which the controllers are told nothing"),
+            );
+        }
         if let Some(found) = self.claims.look(change, &self.objects) {
             self.blame(at, found);
         }
@@ -176,9 +186,14 @@ impl Checkers {
     }
 }
 
+/// The plural name of the kind of a key.
+pub(crate) fn kind_of(key: &str) -> Option<&str> {
+    key.strip_prefix("/registry/")?.split('/').nth(1)
+}
+
 fn change_of(event: &Event) -> Option<Change> {
-    let mut parts = event.key().strip_prefix("/registry/")?.splitn(3, '/').skip(1);
-    let (kind, rest) = (parts.next()?, parts.next()?);
+    let kind = kind_of(event.key())?;
+    let rest = event.key().strip_prefix("/registry/")?.splitn(3, '/').nth(2)?;
     let name = match rest.split_once('/') {
         Some((crate::request::NAMESPACE, name)) => name,
         Some(_) if kind != "events" => return None,

@@ -28,6 +28,23 @@ pub(crate) fn store() -> MemoryStore {
     })
 }
 
+/// The plural names of the kinds of which there are objects in the beginning; some more than once.
+///
+/// # Panics
+/// As [`store`].
+pub(crate) fn kinds() -> impl Iterator<Item = &'static str> {
+    let dawn = DAWN.get().expect("prepared before any episode");
+    dawn.keys.iter().filter_map(|kv| crate::check::kind_of(&kv.key))
+}
+
+/// The first revision.
+///
+/// # Panics
+/// As [`store`].
+pub(crate) fn revision() -> Revision {
+    DAWN.get().expect("prepared before any episode").revision
+}
+
 /// Makes the first state, unless it is made.
 pub(crate) async fn prepare() {
     if DAWN.get().is_some() {

@@ -12,6 +12,7 @@
 mod chance;
 mod check;
 mod dawn;
+mod empty;
 mod entropy;
 mod episode;
 pub mod forked;

@@ -13,6 +13,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
+use crate::empty;
 use crate::watching;
 use crate::world::{Who, World};
 
@@ -90,6 +91,9 @@ impl Service<Request<Body>> for Link {
 impl Link {
     async fn carry(self, request: Request<Body>) -> Result<Response<Answer>, BoxError> {
         let about = About::of(&request);
+        if self.is_of_nothing(&about) {
+            return Ok(empty::answer(about.is_watch));
+        }
         self.late().await;
         let fate = self.fate(&about);
         match fate {
@@ -112,6 +116,14 @@ impl Link {
         }
         self.late().await;
         self.hand_over(&about, response).await
+    }
+
+    /// Whether it asks for objects of a kind of which there are none.
+    fn is_of_nothing(&self, about: &About) -> bool {
+        let state = self.world.lock();
+        about.method == Method::GET
+            && !state.cut_off.contains(&self.who)
+            && empty::collection(&about.path).is_some_and(|kind| !state.checkers.inhabited.contains(kind))
     }
 
     /// The server gets the request, and the checkers see what it does.

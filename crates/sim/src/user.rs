@@ -17,6 +17,9 @@ pub(crate) const NAMES: [&str; 2] = ["web", "db"];
 /// How long the faults last.
 pub(crate) const TROUBLE: Duration = Duration::from_secs(90);
 
+/// By then everybody knows of an edit, and nobody has the excuse of not having known it.
+const LONG_KNOWN: Duration = Duration::from_secs(20);
+
 /// One thing that happens to the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Deed {
@@ -30,6 +33,9 @@ pub(crate) enum Deed {
     EditPod(String, Value),
     /// A pod's container stops being ready for a while.
     Disturb(String, Duration),
+    /// A set is updated above a partition only; a while later its lowest pod is deleted, which has to come back as it
+    /// was.
+    HalfUpdate(&'static str, Value, Duration),
     /// A set is deleted this way and made again a while later.
     Replace(&'static str, &'static str, Duration),
     /// Somebody hears nothing from the API server for a while.
@@ -96,7 +102,7 @@ fn deed(chance: &mut Chance) -> Deed {
     let set = chance.one_of(&NAMES);
     let pod = format!("{set}-{}", chance.below(5));
     let a_while = Duration::from_secs(1) + chance.up_to(Duration::from_secs(40));
-    match chance.below(20) {
+    match chance.below(22) {
         0..=3 => Deed::Edit(set, json!({ "replicas": chance.below(6) })),
         4..=6 => Deed::Edit(
             set,
@@ -117,8 +123,16 @@ fn deed(chance: &mut Chance) -> Deed {
         16 => Deed::CutOff(anybody(chance), a_while),
         17 => Deed::PowerLoss(node(chance), a_while),
         18 => Deed::Kill(anybody(chance)),
+        19 | 20 => Deed::HalfUpdate(set, half_update(chance), LONG_KNOWN + a_while),
         _ => Deed::Edit(set, json!({ "minReadySeconds": chance.below(6) })),
     }
+}
+
+fn half_update(chance: &mut Chance) -> Value {
+    let mut spec = template(chance.one_of(&["good-1", "good-2", "good-3"]));
+    let partition = json!({ "partition": 1 + chance.below(3) });
+    spec["updateStrategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": partition });
+    spec
 }
 
 fn strategy(chance: &mut Chance) -> Value {
@@ -194,6 +208,11 @@ async fn act(world: &World, client: &Client, manifests: &[Value], deed: Deed) {
         }
         Deed::EditPod(pod, change) => {
             drop(request::patch(client, &format!("{PODS}/{pod}"), &json!({ "metadata": change })).await);
+        }
+        Deed::HalfUpdate(set, spec, a_while) => {
+            drop(request::patch(client, &format!("{SETS}/{set}"), &json!({ "spec": spec })).await);
+            tokio::time::sleep(a_while).await;
+            drop(request::delete(client, &format!("{PODS}/{set}-0"), &Value::Null).await);
         }
         Deed::Disturb(pod, a_while) => disturb(world, &pod, a_while),
         Deed::Replace(set, propagation, a_while) => {
