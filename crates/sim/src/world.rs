@@ -116,7 +116,7 @@ impl Faults {
             unwell: weigh(0.01),
             conflict: weigh(0.03),
             unanswered: weigh(0.02),
-            belated: weigh(0.02),
+            belated: weigh(0.04),
             late: weigh(0.1),
             crash: weigh(0.004),
             stall: weigh(0.05),
