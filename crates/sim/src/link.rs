@@ -23,8 +23,11 @@ pub(crate) type Answer = UnsyncBoxBody<Bytes, BoxError>;
 /// No request or answer is later than this.
 pub(crate) const LATENESS_MAX: Duration = Duration::from_secs(2);
 
-/// No write takes effect longer than this after its sender has given it up.
-const BELATED_MAX: Duration = Duration::from_secs(8);
+/// No write takes effect longer than this after its sender has given it up: time enough for a deleted pod's successor.
+const BELATED_MAX: Duration = Duration::from_secs(15);
+
+/// A deletion is belated so many times as often as another write: what it must not hit is rarely there in time.
+const BELATED_DELETIONS: f64 = 4.0;
 
 /// A client of one component goes through this.
 #[derive(Clone)]
@@ -195,6 +198,11 @@ impl Link {
             return Fate::Fine;
         }
         let (faults, chance) = (state.faults, &mut state.chance);
+        let times = if about.method == Method::DELETE {
+            BELATED_DELETIONS
+        } else {
+            1.0
+        };
         let is_change = matches!(about.method, Method::PATCH | Method::PUT | Method::DELETE);
         if chance.happens(faults.refused) {
             Fate::Refused
@@ -204,7 +212,7 @@ impl Link {
             Fate::Conflict
         } else if about.is_write() && chance.happens(faults.unanswered) {
             Fate::Unanswered
-        } else if about.is_write() && chance.happens(faults.belated) {
+        } else if about.is_write() && chance.happens(faults.belated * times) {
             Fate::Belated
         } else if chance.happens(faults.crash) {
             chance.one_of(&[Fate::CrashBefore, Fate::CrashAfter])

@@ -18,7 +18,7 @@ pub(crate) const NAMES: [&str; 2] = ["web", "db"];
 pub(crate) const TROUBLE: Duration = Duration::from_secs(90);
 
 /// By then everybody knows of an edit, and nobody has the excuse of not having known it.
-const LONG_KNOWN: Duration = Duration::from_secs(20);
+const LONG_KNOWN: Duration = Duration::from_secs(30);
 
 /// One thing that happens to the cluster.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A plan is carried out within this time, with every request late.
-pub(super) const WHILE: Duration = Duration::from_secs(20);
+/// A plan is carried out within this time, with every request late and one belated.
+pub(super) const WHILE: Duration = Duration::from_secs(30);
 
 /// The objects of a kind as they were known at a moment, by name.
 pub(super) type Known = BTreeMap<String, Arc<Value>>;
@@ -122,8 +122,8 @@ mod tests {
     fn what_was_known_within_the_while_counts_and_what_was_over_before_does_not() {
         let told = told(&[(1, Some(1)), (5, Some(2)), (40, None)]);
         assert_eq!(states(&told, 41), [Some(json!(2)), None]);
-        assert_eq!(states(&told, 59), [Some(json!(2)), None]);
-        assert_eq!(states(&told, 61), [None]);
+        assert_eq!(states(&told, 69), [Some(json!(2)), None]);
+        assert_eq!(states(&told, 71), [None]);
     }
 
     #[test]
