@@ -7,6 +7,18 @@ use std::time::{Duration, Instant};
 /// Linux counts processor time in these units for user space.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// How long it may take until processes are quiet.
+const QUIET_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often in a row they must be found quiet …
+const QUIET_LOOKS: u32 = 3;
+
+/// … in so much time …
+const QUIET_LOOK: Duration = Duration::from_millis(500);
+
+/// … of which all of them together may use so much of a processor, in seconds.
+const QUIET_SECONDS_MAX: f64 = 0.035;
+
 /// Where figures go.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -40,6 +52,26 @@ impl Report {
             begun: Instant::now(),
             processor: processor.map(Option::unwrap_or_default).collect(),
         }
+    }
+
+    /// Waits until the processes have nothing to do any more: what they still owe to what was before would count as the
+    /// price of what comes.
+    pub(crate) async fn until_quiet(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + QUIET_LIMIT;
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS {
+            anyhow::ensure!(Instant::now() < end, "the measured processes never become quiet");
+            let before = self.processor_seconds();
+            tokio::time::sleep(QUIET_LOOK).await;
+            let is_quiet = self.processor_seconds() - before < QUIET_SECONDS_MAX;
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    fn processor_seconds(&self) -> f64 {
+        let each = self.processes.iter().filter_map(|(_, pid)| processor_seconds(*pid));
+        each.sum()
     }
 
     /// Tells what was measured since `running` began: `done` things with these latencies.

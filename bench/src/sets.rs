@@ -92,6 +92,7 @@ pub(crate) async fn measure(target: &Target, options: &Options, report: &Report)
         report,
         limit: Duration::from_secs(options.limit),
     };
+    report.until_quiet().await?;
     report.memory("at first")?;
     let outcome = bench.all().await;
     report.memory("in the end")?;
@@ -267,6 +268,7 @@ impl Bench<'_> {
         let name = "healed";
         self.make(name, replicas, "Parallel").await?;
         self.await_ready(name, replicas).await?;
+        self.report.until_quiet().await?;
         let (running, mut latencies) = (self.report.begin(), Vec::new());
         for number in 0..deletions {
             let victim = format!("{name}-{}", number * 7 % replicas);
