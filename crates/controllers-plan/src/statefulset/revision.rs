@@ -7,7 +7,7 @@ use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use api::k8s::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
 
-use crate::{Action, Kind, Object, Target, controller_of, owner_reference};
+use crate::{Action, Guard, Kind, Object, Target, controller_of, owner_reference};
 
 use super::canonical::encode;
 use super::membership::SetSelector;
@@ -233,7 +233,9 @@ fn create(seen: &Observed<'_>, data: &Value, encoded: &str, number: i64, collisi
                 return Wanted {
                     name,
                     collision_count,
-                    action: Some(Action::create(Object::of(&revision))),
+                    // The revisions of a set that is gone are collected: whoever has not heard of it would make
+                    // them again and again, and pods at the wrong one.
+                    action: Some(Action::create(Object::of(&revision)).guarded(Guard::Alive(Target::of(seen.set)))),
                 };
             }
         }

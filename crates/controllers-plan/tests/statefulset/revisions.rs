@@ -1,5 +1,6 @@
 //! A6: which revision, by which name, and how much history.
 
+use controllers_plan::{Guard, Step, Write};
 use serde_json::{Value, json};
 
 use crate::world::{World, world};
@@ -67,6 +68,17 @@ fn a6_4_revision_carries_labels_annotations_owner_and_number() {
         world.set()["metadata"]["uid"]
     );
     assert_eq!(revision["data"]["spec"]["template"]["$patch"], "replace");
+}
+
+/// Else one who has not heard that the set is gone makes it as often as the garbage collector removes it.
+#[test]
+fn a6_4_revision_is_made_only_while_the_set_lives() {
+    let plan = world(json!({})).plan();
+    let Some(Step::One(first)) = plan.steps.first() else {
+        panic!("{:?}", plan.steps);
+    };
+    assert!(matches!(&first.write, Write::Create(object) if object.key.kind.kind == "ControllerRevision"));
+    assert!(matches!(&first.guard, Some(Guard::Alive(set)) if set.key.name == "web"));
 }
 
 #[test]
