@@ -1,6 +1,7 @@
 //! The one thread that writes: it takes all commands that wait, makes them durable with one sync, lets the index show
 //! them, and only then answers. So the busier the store, the less a write costs.
 
+use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::{layout, storage};
 use redb::Database;
@@ -100,8 +101,11 @@ impl Drop for CloseAtEnd {
 impl Writer {
     fn run(mut self) {
         let _close = CloseAtEnd(self.index.clone(), self.queue.clone());
-        while let Some(commands) = self.queue.take_all(self.patience()) {
+        let mut pace = Pace::default();
+        while let Some(commands) = self.queue.take_all(self.patience(), pace.group(), pace.delay()) {
+            let (size, begun) = (commands.len(), std::time::Instant::now());
             self.commit(commands);
+            pace.note(size, self.queue.len(), begun.elapsed());
         }
     }
 

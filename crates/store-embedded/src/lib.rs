@@ -9,6 +9,7 @@
 mod committer;
 mod layout;
 mod mark;
+mod pace;
 mod queue;
 pub mod snapshot;
 mod upkeep;
