@@ -230,7 +230,7 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outco
 async fn taken(server: &Server, call: &Call, name: &str) -> Box<Status> {
     let mut status = Status::already_exists(&call.kind, name);
     if let Ok(Some(kv)) = server.read(&call.kind, &call.namespace, name).await
-        && !Stored::from(&kv).metadata()["deletionTimestamp"].is_null()
+        && Stored::from(&kv).is_going()
     {
         status.message = format!("object is being deleted: {}", status.message);
     }

@@ -138,7 +138,7 @@ async fn route(
     trace: &mut Trace,
 ) -> Outcome<Response<Body>> {
     let given = request.extensions().get::<User>().cloned();
-    let user = identify(server, given, request.headers().clone()).await?;
+    let user = identify(server, given, request.headers()).await?;
     trace.user.clone_from(&user);
     let path = match path {
         Path::Document(path) => {
@@ -204,7 +204,7 @@ async fn document(
 }
 
 /// Whom a request comes from; `None` if it does not say so.
-async fn identify(server: &Server, given: Option<User>, headers: http::HeaderMap) -> Outcome<Option<User>> {
+async fn identify(server: &Server, given: Option<User>, headers: &http::HeaderMap) -> Outcome<Option<User>> {
     let user = match given {
         Some(user) => Ok(Some(user)),
         None => tokens::bearer_of(server, headers).await,

@@ -101,8 +101,8 @@ pub(crate) fn issuer(config: &crate::Config) -> Result<Issuer, KeyError> {
 }
 
 /// The user that the token in a request's headers names; 401 if there is one and it is not good.
-pub(crate) async fn bearer_of(server: &Server, headers: http::HeaderMap) -> Outcome<Option<User>> {
-    let Some(token) = bearer::token(&headers) else {
+pub(crate) async fn bearer_of(server: &Server, headers: &http::HeaderMap) -> Outcome<Option<User>> {
+    let Some(token) = bearer::token(headers) else {
         return Ok(None);
     };
     match bearer::authenticate(server, token, &[]).await? {

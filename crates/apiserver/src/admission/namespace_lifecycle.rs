@@ -39,7 +39,7 @@ pub(crate) async fn live_namespace(
     name: &str,
 ) -> Outcome<(String, Revision)> {
     let kv = server.existing(kind("", "namespaces"), "", namespace).await?;
-    if !Stored::from(&kv).metadata()["deletionTimestamp"].is_null() {
+    if Stored::from(&kv).is_going() {
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
         let mut status = Status::forbidden(of, name, &why);
         let message = format!("namespace {namespace} is being terminated");
