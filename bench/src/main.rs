@@ -17,6 +17,10 @@ use figures::Report;
 use load::Load;
 use target::Target;
 
+/// What the client does not use is left for the server beside it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures a Kubernetes API server.
 #[derive(Debug, Parser)]
 struct Args {
