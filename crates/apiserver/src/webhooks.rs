@@ -176,7 +176,7 @@ async fn place(server: &Server, config: &Value) -> Outcome<Result<(String, Backe
     let part = |field: &str| text(&service[field]).unwrap_or_default();
     let port = service["port"].as_u64().unwrap_or(443);
     let name = format!("{}.{}.svc", part("name"), part("namespace"));
-    let path = text(&service["path"]).unwrap_or("/");
+    let path = text(&service["path"]).filter(|path| !path.is_empty()).unwrap_or("/");
     let found = endpoint(server, part("namespace"), part("name"), port).await?;
     Ok(found.map(|(host, number)| {
         let backend = Backend {

@@ -140,8 +140,8 @@ fn client(config: &Place<'_>, errors: &mut Errors) {
             "exactly one of url or service is required",
         ));
     }
-    if url.is_set() && !url.text().starts_with("https://") {
-        errors.push(url.invalid("'https' is the only allowed URL scheme; desired format: https://host[/path]"));
+    if url.is_set() {
+        address(&url, errors);
     }
     if service.is_set() {
         for field in ["name", "namespace"] {
@@ -151,9 +151,49 @@ fn client(config: &Place<'_>, errors: &mut Errors) {
             }
         }
         service.at("port").must_be_port(errors);
-        let path = service.at("path");
-        if path.is_set() && !path.text().starts_with('/') {
+        service_path(&service.at("path"), errors);
+    }
+}
+
+/// The rules of upstream's `ValidateWebhookURL`.
+fn address(url: &Place<'_>, errors: &mut Errors) {
+    const FORM: &str = "desired format: https://host[/path]";
+    let Some(rest) = url.text().strip_prefix("https://") else {
+        errors.push(url.invalid(&format!("'https' is the only allowed URL scheme; {FORM}")));
+        return;
+    };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.is_empty() {
+        errors.push(url.invalid(&format!("host must be specified; {FORM}")));
+    }
+    for (is_there, what) in [
+        (host.contains('@'), "user information is"),
+        (rest.contains('#'), "fragments are"),
+        (rest.contains('?'), "query parameters are"),
+    ] {
+        if is_there {
+            errors.push(url.invalid(&format!("{what} not permitted in the URL")));
+        }
+    }
+}
+
+/// The rules of upstream's `ValidateWebhookService` for the path, which may be empty.
+fn service_path(path: &Place<'_>, errors: &mut Errors) {
+    let text = path.text();
+    let Some(rest) = text.strip_prefix('/') else {
+        if !text.is_empty() {
             errors.push(path.invalid("must start with a '/'"));
+        }
+        return;
+    };
+    let steps: Vec<_> = rest.strip_suffix('/').unwrap_or(rest).split('/').collect();
+    for (i, step) in steps.iter().enumerate().filter(|_| !rest.is_empty()) {
+        if step.is_empty() {
+            errors.push(path.invalid(&format!("segment[{i}] may not be empty")));
+            continue;
+        }
+        for problem in names::subdomain_errors(step) {
+            errors.push(path.invalid(&format!("segment[{i}]: {problem}")));
         }
     }
 }
@@ -338,5 +378,47 @@ fn actions(actions: &Place<'_>, errors: &mut Errors) {
             "must not contain both Deny and Warn (repeating the same validation failure information in the API \
              response and headers serves no purpose)",
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(config: &serde_json::Value) -> Vec<String> {
+        let mut errors = Errors::new();
+        client(&Place::root(config), &mut errors);
+        errors.iter().map(|error| error.detail.clone()).collect()
+    }
+
+    #[test]
+    fn paths_of_services() {
+        let of = |path: &str| problems(&json!({"service": {"name": "a", "namespace": "b", "path": path}}));
+        for good in ["", "/", "/mutate", "/a/b.c/"] {
+            assert!(of(good).is_empty(), "{good:?}: {:?}", of(good));
+        }
+        assert_eq!(of("mutate"), ["must start with a '/'"]);
+        assert_eq!(of("//"), ["segment[0] may not be empty"]);
+        assert_eq!(of("/a//b"), ["segment[1] may not be empty"]);
+        assert!(of("/A")[0].starts_with("segment[0]: a lowercase RFC 1123 subdomain"));
+    }
+
+    #[test]
+    fn addresses() {
+        let of = |url: &str| problems(&json!({"url": url}));
+        assert!(of("https://hooks.example.com:8443/a").is_empty());
+        for (bad, words) in [
+            ("http://a", "only allowed URL scheme"),
+            ("https://", "host must be specified"),
+            ("https://me@a", "user information"),
+            ("https://a/#b", "fragments"),
+            ("https://a?b=c", "query parameters"),
+        ] {
+            assert!(
+                of(bad).iter().any(|problem| problem.contains(words)),
+                "{bad}: {:?}",
+                of(bad)
+            );
+        }
     }
 }
