@@ -101,6 +101,10 @@ fn status(seen: &Observed<'_>, definition: &Definition, runs_to_completion: bool
         ContainerState::Unknown => (lost(seen, newest), before.map(|c| terminated(seen, c))),
     };
     let last_state = last_state.or_else(|| earlier_last_state(seen, definition));
+    let is_coming =
+        newest.state == ContainerState::Created || (newest.state == ContainerState::Running && !runs(seen, newest));
+    // A restart counts once it has happened, so that count and start time always belong together.
+    let restart_count = before.filter(|_| is_coming).unwrap_or(newest).restart_count;
     let started = is_started(seen, definition);
     let ready = if runs_to_completion {
         newest.state == ContainerState::Exited && newest.exit_code == 0
@@ -114,7 +118,7 @@ fn status(seen: &Observed<'_>, definition: &Definition, runs_to_completion: bool
         last_state: Some(last_state.unwrap_or_default()),
         ready,
         started: Some(started),
-        restart_count: newest.restart_count,
+        restart_count,
         image: if newest.image.is_empty() {
             definition.image.clone().unwrap_or_default()
         } else {

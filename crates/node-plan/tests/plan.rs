@@ -223,6 +223,22 @@ fn crashes_are_held_back_longer_and_longer() {
 }
 
 #[test]
+fn a_restart_counts_when_the_container_runs() {
+    let mut w = simple("Always");
+    w.settle();
+    w.exit_named("main", 1);
+    w.settle();
+    w.busy.insert("main".into(), Job::Start { cancelled: false });
+    let coming = w.plan().status.container_statuses.unwrap().remove(0);
+    assert!(coming.state.unwrap().waiting.is_some());
+    assert_eq!(coming.restart_count, 0);
+    w.busy.clear();
+    let started = w.plan().status.container_statuses.unwrap().remove(0);
+    assert!(started.state.unwrap().running.is_some());
+    assert_eq!(started.restart_count, 1);
+}
+
+#[test]
 fn a_new_image_has_no_crashes_to_pay_for() {
     let mut w = simple("Always");
     w.settle();
