@@ -29,6 +29,10 @@ pub struct Candidate {
     pub is_terminating: bool,
     /// Higher goes first.
     pub priority: i32,
+    /// Whether less important pods may be made to leave for it.
+    pub may_preempt: bool,
+    /// When it was started, in seconds since 1970; a pod that was not counts as the youngest.
+    pub started_at: i64,
     /// What it needs of a node.
     pub requests: Resources,
     /// What it weighs when nodes are compared: its requests, and something for those that ask for nothing.
@@ -158,6 +162,7 @@ impl Candidate {
                 .map(|owner| owner.uid.clone()),
             is_terminating: pod.metadata.deletion_timestamp.is_some(),
             requests: requests_of(pod),
+            started_at: started_at(pod),
             key,
             ..Self::default()
         };
@@ -170,6 +175,7 @@ impl Candidate {
 
     fn read_spec(&mut self, spec: &PodSpec) {
         self.priority = spec.priority.unwrap_or(0);
+        self.may_preempt = spec.preemption_policy.as_deref() != Some("Never");
         self.tolerations = spec.tolerations.clone().unwrap_or_default();
         self.node_selector = spec.node_selector.clone().unwrap_or_default();
         self.node_name = spec.node_name.clone().filter(|name| !name.is_empty());
@@ -227,7 +233,12 @@ impl Candidate {
     }
 }
 
-fn selector_of(selector: &SelectorObject) -> Option<LabelSelector> {
+fn started_at(pod: &Pod) -> i64 {
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    started.map_or(i64::MAX, |time| time.0.as_second())
+}
+
+pub(crate) fn selector_of(selector: &SelectorObject) -> Option<LabelSelector> {
     LabelSelector::from_object(&json!(selector)).ok()
 }
 

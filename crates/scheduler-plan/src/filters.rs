@@ -31,8 +31,13 @@ pub(crate) fn check(
     neighbours: &Neighbours,
 ) -> Result<Vec<ClaimStep>, Refused> {
     node_itself(pod, node)?;
-    host_ports(pod, node)?;
-    resources(pod, node)?;
+    let expected: Vec<&Candidate> = snapshot
+        .nominees(&node.name)
+        .filter(|other| other.key != pod.key && other.priority >= pod.priority)
+        .map(AsRef::as_ref)
+        .collect();
+    host_ports(pod, node, &expected)?;
+    resources(pod, node, &expected)?;
     single_writer(pod, snapshot)?;
     let steps = volumes.on(node, snapshot).map_err(|reasons| Refused {
         reasons,
@@ -92,11 +97,10 @@ pub(crate) fn is_selected(pod: &Candidate, node: &NodeState) -> bool {
             .is_none_or(|selector| fit::selects(selector, node.identity()))
 }
 
-fn host_ports(pod: &Candidate, node: &NodeState) -> Result<(), Refused> {
+fn host_ports(pod: &Candidate, node: &NodeState, expected: &[&Candidate]) -> Result<(), Refused> {
     let is_taken = |port| {
-        node.pods
-            .values()
-            .any(|other| other.host_ports.iter().any(|theirs| fit::clash(port, theirs)))
+        let mut others = node.pods.values().map(AsRef::as_ref).chain(expected.iter().copied());
+        others.any(|other| other.host_ports.iter().any(|theirs| fit::clash(port, theirs)))
     };
     if pod.host_ports.iter().any(is_taken) {
         return refuse(
@@ -107,14 +111,15 @@ fn host_ports(pod: &Candidate, node: &NodeState) -> Result<(), Refused> {
     Ok(())
 }
 
-fn resources(pod: &Candidate, node: &NodeState) -> Result<(), Refused> {
+fn resources(pod: &Candidate, node: &NodeState, expected: &[&Candidate]) -> Result<(), Refused> {
     let mut reasons = Vec::new();
     let pods_max = node.allocatable.get("pods") / 1_000_000_000;
-    if i128::try_from(node.pods.len()).unwrap_or(i128::MAX) >= pods_max {
+    if i128::try_from(node.pods.len() + expected.len()).unwrap_or(i128::MAX) >= pods_max {
         reasons.push("Too many pods".to_owned());
     }
     for (name, amount) in pod.requests.iter().filter(|(_, amount)| *amount > 0) {
-        if amount > node.allocatable.get(name) - node.requested.get(name) {
+        let kept: i128 = expected.iter().map(|other| other.requests.get(name)).sum();
+        if amount > node.allocatable.get(name) - node.requested.get(name) - kept {
             reasons.push(format!("Insufficient {name}"));
         }
     }

@@ -135,7 +135,9 @@ pub fn place(pod: &Candidate, snapshot: &Snapshot) -> Verdict {
         }
     }
     let nodes: Vec<_> = possible.iter().map(|(node, _)| *node).collect();
-    match scores::best(pod, &nodes, &neighbours) {
+    let nominated = snapshot.nominated_node(&pod.key);
+    let prepared = nodes.iter().position(|node| Some(node.name.as_str()) == nominated);
+    match prepared.or_else(|| scores::best(pod, &nodes, &neighbours)) {
         Some(index) => {
             let (node, steps) = possible.swap_remove(index);
             Verdict::Place(Placement {

@@ -5,6 +5,7 @@
 
 use crate::candidate::{Candidate, Key};
 use crate::placement::{ClaimStep, Placement};
+use crate::preemption::Budget;
 use crate::volumes;
 use api::fit::NodeIdentity;
 use api::k8s::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Taint};
@@ -27,6 +28,10 @@ pub struct Snapshot {
     pub classes: BTreeMap<String, Arc<StorageClass>>,
     /// Labels of namespaces by name.
     pub namespaces: BTreeMap<String, Value>,
+    /// How much disruption is allowed, by namespace and name of the budget.
+    pub budgets: BTreeMap<Key, Budget>,
+    /// Pods for which others were made to leave a node: the node, and the pod.
+    nominated: BTreeMap<Key, (String, Arc<Candidate>)>,
     /// Volumes that were promised to a claim and are not yet seen so: claim and pod.
     promised_volumes: BTreeMap<String, (Key, Key)>,
     /// Claims whose node was chosen and is not yet seen in the claim's annotation: node and pod.
@@ -131,6 +136,7 @@ impl Snapshot {
     /// Puts a pod on a node, replacing what was known of it.
     pub fn set_pod(&mut self, node: &str, pod: Arc<Candidate>) {
         self.remove_pod(&pod.key);
+        self.nominated.remove(&pod.key);
         if let Some(state) = self.nodes.get_mut(node) {
             state.add(&pod);
         }
@@ -146,6 +152,30 @@ impl Snapshot {
             state.remove(key);
         }
         true
+    }
+
+    /// Keeps room on a node for a pod that others leave for; less important pods may not take it.
+    pub fn nominate(&mut self, pod: &Arc<Candidate>, node: &str) {
+        self.nominated
+            .insert(pod.key.clone(), (node.to_owned(), Arc::clone(pod)));
+    }
+
+    /// Keeps no room for a pod any more; true if any was kept.
+    pub fn withdraw_nomination(&mut self, pod: &Key) -> bool {
+        self.nominated.remove(pod).is_some()
+    }
+
+    /// The node that others leave for the pod.
+    pub fn nominated_node(&self, pod: &Key) -> Option<&str> {
+        self.nominated.get(pod).map(|(node, _)| node.as_str())
+    }
+
+    /// The pods that room is kept for on a node.
+    pub fn nominees<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Arc<Candidate>> {
+        self.nominated
+            .values()
+            .filter(move |(on, _)| on == node)
+            .map(|(_, pod)| pod)
     }
 
     /// The pod of that name that has a node, and its node.

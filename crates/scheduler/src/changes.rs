@@ -4,8 +4,9 @@ use crate::queue::{Condition, State};
 use crate::scheduling::Scheduling;
 use crate::watch::Change;
 use api::k8s::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use api::k8s::api::policy::v1::PodDisruptionBudget;
 use api::k8s::api::storage::v1::StorageClass;
-use scheduler_plan::{Candidate, Key};
+use scheduler_plan::{Budget, Candidate, Key};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ pub(crate) enum News {
     Volume(Change<PersistentVolume>),
     Class(Change<StorageClass>),
     Namespace(Change<Namespace>),
+    Budget(Change<PodDisruptionBudget>),
 }
 
 impl News {
@@ -34,6 +36,7 @@ impl News {
                 | Self::Volume(Change::Synced)
                 | Self::Class(Change::Synced)
                 | Self::Namespace(Change::Synced)
+                | Self::Budget(Change::Synced)
         )
     }
 }
@@ -90,12 +93,23 @@ impl Scheduling {
             News::Namespace(Change::Gone((_, name))) => {
                 self.snapshot.namespaces.remove(&name);
             }
+            News::Budget(Change::Is(budget)) => {
+                let key = key_of(&budget.metadata);
+                match Budget::of(&budget) {
+                    Some(known) => self.snapshot.budgets.insert(key, known),
+                    None => self.snapshot.budgets.remove(&key),
+                };
+            }
+            News::Budget(Change::Gone(key)) => {
+                self.snapshot.budgets.remove(&key);
+            }
             News::Pod(Change::Synced)
             | News::Node(Change::Synced)
             | News::Claim(Change::Synced)
             | News::Volume(Change::Synced)
             | News::Class(Change::Synced)
-            | News::Namespace(Change::Synced) => {}
+            | News::Namespace(Change::Synced)
+            | News::Budget(Change::Synced) => {}
         }
     }
 
@@ -157,6 +171,16 @@ impl Scheduling {
             .is_some_and(|gates| !gates.is_empty());
         let fingerprint = fingerprint(pod);
         let key = candidate.key.clone();
+        let nominated = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.nominated_node_name.as_deref());
+        // Written by us, maybe before a restart, or by an earlier scheduler.
+        if let Some(node) = nominated.filter(|node| !node.is_empty())
+            && self.queue.get(&key).is_none()
+        {
+            self.snapshot.nominate(&candidate, node);
+        }
         let Some(known) = self.queue.get_mut(&key) else {
             self.queue.add(candidate, fingerprint, condition(pod), is_gated, now);
             return;
@@ -174,7 +198,8 @@ impl Scheduling {
     fn pod_is_gone(&mut self, key: &Key, now: Instant) {
         self.forget(key, now);
         self.queue.remove(key);
-        if self.snapshot.remove_pod(key) {
+        let was_nominated = self.snapshot.withdraw_nomination(key);
+        if self.snapshot.remove_pod(key) || was_nominated {
             self.queue
                 .wake(|waits_for| waits_for.pods_gone || waits_for.pods_changed, now);
         }

@@ -23,7 +23,7 @@ use watch::follow;
 /// Changes that may wait before the watches are made to pause.
 const CHANGES_MAX: usize = 1024;
 /// The kinds that must be listed before the first decision: a decision from half a picture would be wrong.
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 /// Schedules pods until `shutdown`; an error means that it had to stop before.
 ///
@@ -53,6 +53,7 @@ fn watch_all(client: &Client, tasks: &mut JoinSet<()>) -> mpsc::Receiver<News> {
     tasks.spawn(follow(Api::all(client.clone()), sender.clone(), News::Volume));
     tasks.spawn(follow(Api::all(client.clone()), sender.clone(), News::Claim));
     tasks.spawn(follow(Api::all(client.clone()), sender.clone(), News::Node));
+    tasks.spawn(follow(Api::all(client.clone()), sender.clone(), News::Budget));
     tasks.spawn(follow(Api::all(client.clone()), sender, News::Pod));
     changes
 }

@@ -1,8 +1,8 @@
-//! The requests the scheduler makes: binding a pod, preparing its claims, saying why it waits.
+//! The requests the scheduler makes: binding a pod, preparing its claims, saying why it waits, making others leave.
 
 use crate::queue::Condition;
 use api::k8s::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use scheduler_plan::{Candidate, ClaimStep, SELECTED_NODE};
 use serde_json::{Value, json};
@@ -113,4 +113,53 @@ pub(crate) async fn explain(client: &Client, pod: &Candidate, condition: &Condit
     pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
         .await?;
     Ok(())
+}
+
+/// Notes the node that is kept for a pod, tells those less important that it is not theirs, and deletes the pods that
+/// must leave, which are told why in a condition.
+pub(crate) async fn preempt(
+    client: &Client,
+    pod: &Candidate,
+    node: &str,
+    victims: &[Arc<Candidate>],
+    passed_over: &[Arc<Candidate>],
+) -> kube::Result<()> {
+    patch_status(client, pod, &json!({"nominatedNodeName": node})).await?;
+    for other in passed_over {
+        unless_gone(patch_status(client, other, &json!({"nominatedNodeName": null})).await)?;
+    }
+    for victim in victims.iter().filter(|victim| !victim.is_terminating) {
+        let condition = json!({"conditions": [{
+            "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+            "message": "default-scheduler: preempting to accommodate a higher priority pod",
+            "lastTransitionTime": format!("{:.0}", ambient::now())}]});
+        unless_gone(patch_status(client, victim, &condition).await)?;
+        let (namespace, name) = &victim.key;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let this_one = Preconditions {
+            uid: Some(victim.uid.clone()),
+            resource_version: None,
+        };
+        let params = DeleteParams::default().preconditions(this_one);
+        unless_gone(pods.delete(name, &params).await.map(drop))?;
+    }
+    Ok(())
+}
+
+async fn patch_status(client: &Client, pod: &Candidate, status: &Value) -> kube::Result<()> {
+    let (namespace, name) = &pod.key;
+    let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let params = PatchParams::default();
+    pods.patch_status(name, &params, &Patch::Strategic(patch))
+        .await
+        .map(drop)
+}
+
+/// What happened to a pod that is another one by now, or none, does not matter.
+fn unless_gone(result: kube::Result<()>) -> kube::Result<()> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        other => other,
+    }
 }

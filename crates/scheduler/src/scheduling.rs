@@ -7,7 +7,7 @@ use crate::events::{Events, Told};
 use crate::queue::{Condition, Pending, Queue, State};
 use crate::requests::{self, ClaimWrite};
 use kube::Client;
-use scheduler_plan::{Candidate, Key, Placement, Readiness, Refusal, Snapshot, Verdict};
+use scheduler_plan::{Candidate, Key, Placement, Preemption, Readiness, Refusal, Snapshot, Verdict};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,7 @@ enum Request {
     PrepareClaims,
     Bind,
     Explain,
+    Preempt,
 }
 
 /// See the module's description.
@@ -41,6 +42,8 @@ pub(crate) struct Scheduling {
     pub(crate) queue: Queue,
     /// Placed pods whose claims may have come further.
     pub(crate) unsettled: BTreeSet<Key>,
+    /// Pods for which others are being told to leave.
+    preempting: BTreeSet<Key>,
     requests: JoinSet<Answer>,
 }
 
@@ -53,6 +56,7 @@ impl Scheduling {
             snapshot,
             queue,
             unsettled: BTreeSet::new(),
+            preempting: BTreeSet::new(),
             requests: JoinSet::new(),
         }
     }
@@ -191,6 +195,40 @@ impl Scheduling {
         tracing::debug!(pod = ?pod.key, why = refusal.message, "refused");
         self.queue.wait(&pod.key, refusal.waits_for, now);
         self.explain(pod, "Unschedulable", &refusal.message);
+        if !self.preempting.contains(&pod.key)
+            && let Some(preemption) = scheduler_plan::preempt(pod, &self.snapshot)
+        {
+            self.preempt(pod, preemption);
+        }
+    }
+
+    /// Makes less important pods leave a node, and keeps the room for the pod; it is placed when they are gone.
+    fn preempt(&mut self, pod: &Arc<Candidate>, preemption: Preemption) {
+        let Preemption { node, victims } = preemption;
+        for victim in &victims {
+            self.events.tell(Told {
+                pod: Arc::clone(victim),
+                is_warning: false,
+                reason: "Preempted",
+                action: "Preempting",
+                note: format!("Preempted by pod {} on node {node}", pod.uid),
+            });
+        }
+        // The room that was kept for less important pods is not theirs any more.
+        let less = self
+            .snapshot
+            .nominees(&node)
+            .filter(|other| other.priority < pod.priority);
+        let passed_over: Vec<_> = less.cloned().collect();
+        for other in &passed_over {
+            self.snapshot.withdraw_nomination(&other.key);
+        }
+        self.snapshot.nominate(pod, &node);
+        self.preempting.insert(pod.key.clone());
+        let (client, preemptor) = (self.client.clone(), Arc::clone(pod));
+        self.request(pod, Request::Preempt, async move {
+            requests::preempt(&client, &preemptor, &node, &victims, &passed_over).await
+        });
     }
 
     /// Tells people why a pod waits: as an event, and as its condition unless that says so already.
@@ -227,6 +265,9 @@ impl Scheduling {
     /// Takes the answer to one of our requests in.
     pub(crate) fn settle(&mut self, answer: Answer, now: Instant) {
         let Answer { pod, request, result } = answer;
+        if request == Request::Preempt {
+            self.preempting.remove(&pod.key);
+        }
         let Some(pending) = self
             .queue
             .get_mut(&pod.key)
@@ -242,6 +283,11 @@ impl Scheduling {
             (Request::Bind, Ok(()), State::Placed { placement, .. }) => {
                 let node = placement.node.clone();
                 self.tell_scheduled(&pod, &node);
+            }
+            (Request::Preempt, Err(error), _) => {
+                tracing::debug!(pod = ?pod.key, error = chain(error), "could not make others leave");
+                self.snapshot.withdraw_nomination(&pod.key);
+                self.queue.retry(&pod.key, now);
             }
             (Request::Explain, Err(error), _) => {
                 pending.condition = None;

@@ -6,6 +6,7 @@
 )]
 
 use api::k8s::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use api::k8s::api::scheduling::v1::PriorityClass;
 use api::k8s::api::storage::v1::StorageClass;
 use apiserver::{ApiServer, Config, User, in_process};
 use futures::StreamExt;
@@ -211,6 +212,54 @@ async fn a_pod_that_fits_nowhere_says_so_and_is_bound_once_it_fits() {
     };
     cluster.namespaced::<Pod>().delete("p", &now).await.unwrap();
     cluster.until_bound("q").await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn an_important_pod_makes_others_leave_and_gets_their_room() {
+    let cluster = Cluster::start().await;
+    let classes: Api<PriorityClass> = Api::all(cluster.client.clone());
+    create(&classes, json!({"metadata": {"name": "urgent"}, "value": 1000})).await;
+    cluster.node("n1", 10).await;
+    let cpu = |amount: &str| json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": amount}}}]);
+    cluster.pod("low", json!({"containers": cpu("60")})).await;
+    cluster.until_bound("low").await;
+    let urgent = json!({"containers": cpu("30"), "priorityClassName": "urgent"});
+    cluster.pod("urgent", urgent).await;
+
+    let pods: Api<Pod> = cluster.namespaced();
+    let low = until(&pods, "low", |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some())
+    })
+    .await
+    .unwrap();
+    let conditions = low.status.unwrap().conditions.unwrap();
+    let why = conditions
+        .iter()
+        .find(|condition| condition.type_ == "DisruptionTarget")
+        .unwrap();
+    assert_eq!(
+        (&*why.status, why.reason.as_deref()),
+        ("True", Some("PreemptionByScheduler"))
+    );
+    let nominated = pods.get("urgent").await.unwrap();
+    let uid = nominated.metadata.uid.unwrap();
+    assert_eq!(nominated.status.unwrap().nominated_node_name.as_deref(), Some("n1"));
+    let told = format!("Preempted by pod {uid} on node n1");
+    cluster.until_event("Preempted", &told).await;
+
+    // Room for this one there would be, but it is kept.
+    cluster.pod("late", json!({"containers": cpu("40")})).await;
+    let now = kube::api::DeleteParams {
+        grace_period_seconds: Some(0),
+        ..Default::default()
+    };
+    pods.delete("low", &now).await.unwrap();
+    cluster.until_bound("urgent").await;
+    until(&pods, "late", |pod: Option<&Pod>| {
+        scheduled(pod).is_some_and(|(status, _)| status == "False")
+    })
+    .await;
     cluster.stop().await;
 }
 

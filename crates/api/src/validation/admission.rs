@@ -159,12 +159,12 @@ fn client(config: &Place<'_>, errors: &mut Errors) {
 fn address(url: &Place<'_>, errors: &mut Errors) {
     const FORM: &str = "desired format: https://host[/path]";
     let Some(rest) = url.text().strip_prefix("https://") else {
-        errors.push(url.invalid(&format!("'https' is the only allowed URL scheme; {FORM}")));
+        errors.push(url.invalid(format!("'https' is the only allowed URL scheme; {FORM}")));
         return;
     };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if host.is_empty() {
-        errors.push(url.invalid(&format!("host must be specified; {FORM}")));
+        errors.push(url.invalid(format!("host must be specified; {FORM}")));
     }
     for (is_there, what) in [
         (host.contains('@'), "user information is"),
@@ -172,7 +172,7 @@ fn address(url: &Place<'_>, errors: &mut Errors) {
         (rest.contains('?'), "query parameters are"),
     ] {
         if is_there {
-            errors.push(url.invalid(&format!("{what} not permitted in the URL")));
+            errors.push(url.invalid(format!("{what} not permitted in the URL")));
         }
     }
 }
@@ -189,11 +189,11 @@ fn service_path(path: &Place<'_>, errors: &mut Errors) {
     let steps: Vec<_> = rest.strip_suffix('/').unwrap_or(rest).split('/').collect();
     for (i, step) in steps.iter().enumerate().filter(|_| !rest.is_empty()) {
         if step.is_empty() {
-            errors.push(path.invalid(&format!("segment[{i}] may not be empty")));
+            errors.push(path.invalid(format!("segment[{i}] may not be empty")));
             continue;
         }
         for problem in names::subdomain_errors(step) {
-            errors.push(path.invalid(&format!("segment[{i}]: {problem}")));
+            errors.push(path.invalid(format!("segment[{i}]: {problem}")));
         }
     }
 }
