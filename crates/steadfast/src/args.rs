@@ -115,6 +115,10 @@ pub(crate) struct ConfigArgs {
     /// Feature gates by upstream's names, e.g. StatefulSetRecreateStrategy=true (comma-separated)
     #[arg(long, value_name = "NAME=BOOL,...")]
     pub(crate) feature_gates: Option<String>,
+    /// Call only kubelets whose certificates these CAs signed [default: the cluster's CA, and kubelets that made their
+    /// certificates themselves, as upstream]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubelet_certificate_authority: Option<PathBuf>,
     /// Log every request to the API server to this file, one JSON line each [default: none is logged]
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_log_path: Option<PathBuf>,

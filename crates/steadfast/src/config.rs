@@ -34,6 +34,7 @@ struct File {
     etcd_prefix: Option<String>,
     controllers: Option<String>,
     feature_gates: Option<String>,
+    kubelet_certificate_authority: Option<PathBuf>,
     audit_log_path: Option<PathBuf>,
     audit_log_level: Option<String>,
     log: Option<String>,
@@ -82,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) controllers: Vec<String>,
     /// What is switched on.
     pub(crate) feature_gates: FeatureGates,
+    /// CAs that must have signed kubelets' certificates; without, see [`crate::kubelets`].
+    pub(crate) kubelet_certificate_authority: Option<PathBuf>,
     /// Where requests to the API server are logged, and how much of each.
     pub(crate) audit: Option<AuditLog>,
     /// Log filter; `None` leaves the choice to the command.
@@ -187,11 +190,8 @@ impl Config {
         let controllers = resolve_controllers(controllers.as_deref().unwrap_or("*"), &mut errors);
         let gates = args.feature_gates.clone().or(file.feature_gates).unwrap_or_default();
         let feature_gates = FeatureGates::parse(&gates, &mut errors);
-        let endpoint = args
-            .container_runtime_endpoint
-            .clone()
-            .or(file.container_runtime_endpoint);
-        let oci_runtime = args.oci_runtime.clone().or(file.oci_runtime);
+        let endpoint = either(&args.container_runtime_endpoint, file.container_runtime_endpoint);
+        let oci_runtime = either(&args.oci_runtime, file.oci_runtime);
         let runtime = resolve_runtime(endpoint, oci_runtime, &mut errors);
         let audit = audit_log::resolve(args, file.audit_log_path, file.audit_log_level, &mut errors);
         let data_dir = resolve_data_dir(args.data_dir.clone().or(file.data_dir))?;
@@ -219,6 +219,10 @@ impl Config {
             etcd,
             controllers,
             feature_gates,
+            kubelet_certificate_authority: either(
+                &args.kubelet_certificate_authority,
+                file.kubelet_certificate_authority,
+            ),
             audit,
             log: args.log.clone().or(file.log),
             data_dir,
@@ -330,12 +334,24 @@ impl Config {
             ),
         ];
         rows.into_iter()
-            .chain([upstream_row(&self.dns_upstream)])
+            .chain([upstream_row(&self.dns_upstream), self.kubelets_row()])
             .chain(audit_log::rows(self.audit.as_ref()))
             .chain(etcd::rows(self.etcd.as_ref()))
             .map(yaml_entry)
             .collect()
     }
+
+    fn kubelets_row(&self) -> (&'static str, &'static str, Option<String>) {
+        let path = self.kubelet_certificate_authority.as_ref();
+        let meaning = "CAs that must have signed kubelets' certificates.";
+        let value = path.map(|path| quoted(path.display()));
+        (meaning, "kubelet-certificate-authority", value)
+    }
+}
+
+/// What the command line says, else what the file does.
+fn either<T: Clone>(given: &Option<T>, file: Option<T>) -> Option<T> {
+    given.clone().or(file)
 }
 
 fn upstream_row(upstream: &Upstream) -> (&'static str, &'static str, Option<String>) {

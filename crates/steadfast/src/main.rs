@@ -18,6 +18,7 @@ mod health;
 mod image;
 mod inside;
 mod kubeconfig;
+mod kubelets;
 mod live;
 mod manifests;
 mod pki;

@@ -120,18 +120,6 @@ impl Authority {
         Ok(Arc::new(config))
     }
 
-    /// TLS of a client that trusts this CA alone and shows `leaf`.
-    ///
-    /// # Errors
-    /// When the certificate is refused by the TLS library.
-    pub(crate) fn client_tls(&self, leaf: &Leaf) -> anyhow::Result<Arc<rustls::ClientConfig>> {
-        let config = rustls::ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(self.roots()?)
-            .with_client_auth_cert(vec![leaf.certificate_der.clone()], leaf.key())?;
-        Ok(Arc::new(config))
-    }
-
     /// The keys of service-account tokens: `sa.key` below `dir` signs, made where it is absent; tokens signed by the
     /// private half of any `sa-*.pub` beside it are taken, too.
     ///
@@ -159,20 +147,49 @@ impl Authority {
             .with_context(|| format!("the token keys in {} cannot be used", dir.display()))
     }
 
-    fn roots(&self) -> anyhow::Result<RootCertStore> {
+    /// This CA, for those who trust it alone.
+    ///
+    /// # Errors
+    /// When the TLS library refuses the CA's certificate.
+    pub(crate) fn roots(&self) -> anyhow::Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate_der.clone())?;
         Ok(roots)
     }
 }
 
+/// The certificates in a PEM file, to trust them.
+///
+/// # Errors
+/// When the file cannot be read, or has no certificates that can be trusted.
+pub(crate) fn roots_of(path: &Path) -> anyhow::Result<RootCertStore> {
+    use rustls_pki_types::pem::PemObject;
+    let mut roots = RootCertStore::empty();
+    let read = || anyhow::Ok(CertificateDer::pem_file_iter(path).map_err(|e| anyhow::anyhow!("{e:?}"))?);
+    for certificate in read().with_context(|| format!("cannot read {}", path.display()))? {
+        let certificate = certificate.map_err(|e| anyhow::anyhow!("{} is damaged: {e:?}", path.display()))?;
+        roots
+            .add(certificate)
+            .with_context(|| format!("{} has no CA", path.display()))?;
+    }
+    anyhow::ensure!(!roots.is_empty(), "{} has no certificates", path.display());
+    Ok(roots)
+}
+
 impl Leaf {
-    fn key(&self) -> PrivateKeyDer<'static> {
+    /// The certificate, as it is shown.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.certificate_der.clone()]
+    }
+
+    /// The key, as the TLS library takes it.
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+/// The cryptography of all our TLS.
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -290,7 +307,10 @@ mod tests {
             .server("kube-apiserver", &["127.0.0.1".into(), "localhost".into()])
             .unwrap();
         let client = ca.client("anna", "people").unwrap();
-        let (server, client) = (ca.server_tls(&server).unwrap(), ca.client_tls(&client).unwrap());
+        let (server, client) = (
+            ca.server_tls(&server).unwrap(),
+            crate::kubelets::client_tls(&ca, &client, None).unwrap(),
+        );
         let mut client = rustls::ClientConnection::new(client, "localhost".try_into().unwrap()).unwrap();
         let mut server = rustls::ServerConnection::new(server).unwrap();
         while client.is_handshaking() || server.is_handshaking() {

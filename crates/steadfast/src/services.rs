@@ -6,6 +6,7 @@
 use crate::config::{Config, Runtime};
 use crate::election::Election;
 use crate::inside::{self, Inside};
+use crate::kubelets;
 use crate::pki::{Authority, Leaf};
 use crate::snapshot;
 use anyhow::Context;
@@ -161,7 +162,11 @@ async fn start_api(
             dns_ip: config.service_cidr.nth(10),
             advertise: listeners.inside.advertise,
             volumes_path: config.data_dir.join("volumes").display().to_string(),
-            kubelet_client: Some(authority.client_tls(&kubelet_client)?),
+            kubelet_client: Some(kubelets::client_tls(
+                authority,
+                &kubelet_client,
+                config.kubelet_certificate_authority.as_deref(),
+            )?),
             token_issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
             token_keys: Some(Authority::token_keys(&config.data_dir.join("pki"))?),
             root_ca: Some(authority.certificate_pem.clone()),
