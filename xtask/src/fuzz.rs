@@ -8,9 +8,12 @@ use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// How many inputs [`shortly`] tries on each target: some seconds.
+const INPUTS_SHORTLY: u32 = 20_000;
+
 /// What one input may take: more than any request should.
 const LIMITS: [&str; 4] = [
-    "-timeout=10",
+    "-timeout=60",
     "-rss_limit_mb=1024",
     "-max_len=4096",
     "-print_final_stats=0",
@@ -31,19 +34,16 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     }
     let mut targets = targets()?;
     targets.retain(|target| wanted.is_empty() || wanted.contains(&target.as_str()));
-    each(&targets, seconds, None)
+    each(&targets, &[format!("-max_total_time={seconds}")])
 }
 
-/// Fuzzes everything for about a minute. Chance begins the same every time, so that a commit is judged by what it changes;
-/// looking further is what [`run`] is for.
+/// Tries the same twenty thousand inputs on everything every time, so that a commit is judged by what it changes; looking
+/// further is what [`run`] is for.
 ///
 /// # Errors
 /// As [`run`].
 pub(crate) fn shortly() -> anyhow::Result<()> {
-    let targets = targets()?;
-    let abreast = u64::try_from(cores())?;
-    let seconds = 60 * abreast / u64::try_from(targets.len().max(1))?;
-    each(&targets, seconds.max(5), Some(1))
+    each(&targets()?, &["-seed=1".to_owned(), format!("-runs={INPUTS_SHORTLY}")])
 }
 
 /// The targets: the folders of the corpus.
@@ -60,13 +60,13 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn each(targets: &[String], seconds: u64, seed: Option<u32>) -> anyhow::Result<()> {
+fn each(targets: &[String], how_far: &[String]) -> anyhow::Result<()> {
     build()?;
     let mut broken = Vec::new();
     for abreast in targets.chunks(cores()) {
         let running: Vec<(&String, PathBuf, Child)> = abreast
             .iter()
-            .map(|target| start(target, seconds, seed))
+            .map(|target| start(target, how_far))
             .collect::<anyhow::Result<_>>()?;
         for (target, log, mut child) in running {
             if !child.wait()?.success() {
@@ -78,7 +78,7 @@ fn each(targets: &[String], seconds: u64, seed: Option<u32>) -> anyhow::Result<(
     if !broken.is_empty() {
         bail!("{}", broken.join("\n"));
     }
-    eprintln!("fuzzed {} for {seconds} s each", targets.join(", "));
+    eprintln!("fuzzed {} ({})", targets.join(", "), how_far.join(" "));
     Ok(())
 }
 
@@ -92,7 +92,7 @@ fn build() -> anyhow::Result<()> {
     )
 }
 
-fn start(target: &String, seconds: u64, seed: Option<u32>) -> anyhow::Result<(&String, PathBuf, Child)> {
+fn start<'a>(target: &'a String, how_far: &[String]) -> anyhow::Result<(&'a String, PathBuf, Child)> {
     let work = shell::target().join("fuzz").join(target);
     let found = work.join("found");
     std::fs::create_dir_all(&found)?;
@@ -101,8 +101,7 @@ fn start(target: &String, seconds: u64, seed: Option<u32>) -> anyhow::Result<(&S
     let mut command = Command::new(shell::target().join("debug").join(format!("fuzz-{target}")));
     command
         .args(LIMITS)
-        .arg(format!("-max_total_time={seconds}"))
-        .args(seed.map(|seed| format!("-seed={seed}")))
+        .args(how_far)
         .arg(format!("-artifact_prefix={}/", work.display()))
         .arg(found)
         .arg(corpus(target))
