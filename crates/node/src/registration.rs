@@ -8,6 +8,7 @@ use api::k8s::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node as NodeObject, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
     NodeStatus, NodeSystemInfo,
 };
+use api::k8s::apimachinery::pkg::api::resource::Quantity;
 use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -120,6 +121,12 @@ async fn report(node: &Node, nodes: &Api<NodeObject>, known: &NodeObject) -> Res
     if let Some(Value::Array(addresses)) = value.get_mut("addresses") {
         addresses.insert(0, json!({"$patch": "replace"}));
     }
+    let had = known.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    for name in had.into_iter().flat_map(BTreeMap::keys) {
+        if value["allocatable"].get(name).is_none() {
+            value["allocatable"][name] = Value::Null;
+        }
+    }
     let patch = Patch::Strategic(json!({"status": value}));
     nodes
         .patch_status(&node.config.node_name, &PatchParams::default(), &patch)
@@ -186,14 +193,32 @@ fn same_but_times(old: &NodeStatus, new: &NodeStatus) -> bool {
     essence(old) == essence(new)
 }
 
+/// Resources that others say this node has (`example.com/dongle`) stay, and pods may use all of them, as on a kubelet's
+/// node.
+fn add_extended(
+    capacity: &mut BTreeMap<String, Quantity>,
+    allocatable: &mut BTreeMap<String, Quantity>,
+    old: Option<&NodeStatus>,
+) {
+    for (name, amount) in old.and_then(|status| status.capacity.as_ref()).into_iter().flatten() {
+        if !capacity.contains_key(name) {
+            capacity.insert(name.clone(), amount.clone());
+            allocatable.insert(name.clone(), amount.clone());
+        }
+    }
+}
+
 async fn status(node: &Node, old: Option<&NodeStatus>) -> NodeStatus {
     let address = |type_: &str, address: String| NodeAddress {
         type_: type_.to_owned(),
         address,
     };
+    let mut capacity = node.machine.capacity(&node.config);
+    let mut allocatable = node.machine.allocatable(&node.config);
+    add_extended(&mut capacity, &mut allocatable, old);
     NodeStatus {
-        capacity: Some(node.machine.capacity(&node.config)),
-        allocatable: Some(node.machine.allocatable(&node.config)),
+        capacity: Some(capacity),
+        allocatable: Some(allocatable),
         addresses: Some(vec![
             address("InternalIP", node.config.node_ip.to_string()),
             address("Hostname", node.config.node_name.clone()),
@@ -312,4 +337,27 @@ async fn list_images(node: &Node) -> Vec<ContainerImage> {
         size_bytes: i64::try_from(image.size).ok(),
     };
     images.into_iter().take(IMAGES_MAX).map(names).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_that_others_add_stay_and_may_be_used() {
+        let amounts = |list: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
+            list.iter()
+                .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+                .collect()
+        };
+        let old = NodeStatus {
+            capacity: Some(amounts(&[("cpu", "1"), ("example.com/dongle", "5")])),
+            allocatable: Some(amounts(&[("cpu", "1")])),
+            ..NodeStatus::default()
+        };
+        let (mut capacity, mut allocatable) = (amounts(&[("cpu", "2")]), amounts(&[("cpu", "1500m")]));
+        add_extended(&mut capacity, &mut allocatable, Some(&old));
+        assert_eq!(capacity, amounts(&[("cpu", "2"), ("example.com/dongle", "5")]));
+        assert_eq!(allocatable, amounts(&[("cpu", "1500m"), ("example.com/dongle", "5")]));
+    }
 }
