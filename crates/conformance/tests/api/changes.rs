@@ -157,6 +157,7 @@ const NO_NOTES: &[&str] = &[
     "flowschemas",
     "prioritylevelconfigurations",
     "validatingadmissionpolicies",
+    "volumeattachments",
 ];
 
 /// The status is written through its subresource: annotations go along, the spec does not, nothing counts as a generation.
