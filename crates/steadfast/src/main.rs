@@ -34,10 +34,6 @@ use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Requests are many small allocations on several threads, which glibc's allocator makes a fifth dearer than need be.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
