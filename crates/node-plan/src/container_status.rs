@@ -101,8 +101,7 @@ fn status(seen: &Observed<'_>, definition: &Definition, runs_to_completion: bool
         ContainerState::Unknown => (lost(seen, newest), before.map(|c| terminated(seen, c))),
     };
     let last_state = last_state.or_else(|| earlier_last_state(seen, definition));
-    let is_coming =
-        newest.state == ContainerState::Created || (newest.state == ContainerState::Running && !runs(seen, newest));
+    let is_coming = matches!(newest.state, ContainerState::Created | ContainerState::Running) && !runs(seen, newest);
     // A restart counts once it has happened, so that count and start time always belong together.
     let restart_count = before.filter(|_| is_coming).unwrap_or(newest).restart_count;
     let started = is_started(seen, definition);
@@ -294,11 +293,7 @@ fn held(seen: &Observed<'_>, definition: &Definition, ended: &Container, now: Ti
     if seen.memory.stopping.is_some() || !comes_again {
         return None;
     }
-    let mut until = if is_outdated(ended, definition) {
-        now
-    } else {
-        restart_at(ended)
-    };
+    let mut until = restart_at(definition, ended);
     let mut wait_s = ended.backoff_s;
     if let Some(failed) = seen.memory.failures.get(&definition.name) {
         let fresh = now < held_from(failed);

@@ -31,19 +31,19 @@ pub fn should_restart(spec: &PodSpec, definition: &Definition, ended: &Container
     }
 }
 
-/// When the ended container may be started again.
-pub fn restart_at(ended: &Container) -> Timestamp {
+/// When the ended container may be started again. One of another definition may at once: the new one has not crashed.
+pub fn restart_at(definition: &Definition, ended: &Container) -> Timestamp {
     let finished = ended.finished_at.unwrap_or(ended.created_at);
-    if is_forgiven(ended) {
+    if is_forgiven(ended) || is_outdated(ended, definition) {
         finished
     } else {
         plus_s(finished, i64::from(ended.backoff_s))
     }
 }
 
-/// The delay to write on the container that follows `ended` (`None`: it is the first).
-pub fn next_backoff_s(ended: Option<&Container>) -> u32 {
-    match ended {
+/// The delay to write on the container that follows `ended` (`None`: it is the first, as it is of its definition).
+pub fn next_backoff_s(definition: &Definition, ended: Option<&Container>) -> u32 {
+    match ended.filter(|c| !is_outdated(c, definition)) {
         None => 0,
         Some(c) if c.backoff_s == 0 || is_forgiven(c) => RESTART_DELAY.first_s,
         Some(c) => c
@@ -100,11 +100,11 @@ mod tests {
     #[test]
     fn back_off_follows_the_crashes() {
         let mut seen = Vec::new();
-        let mut backoff = next_backoff_s(None);
+        let mut backoff = next_backoff_s(&Definition::default(), None);
         for _ in 0..8 {
             let c = ended(backoff, 1, 1);
-            seen.push(restart_at(&c).as_second() - 1001);
-            backoff = next_backoff_s(Some(&c));
+            seen.push(restart_at(&Definition::default(), &c).as_second() - 1001);
+            backoff = next_backoff_s(&Definition::default(), Some(&c));
         }
         assert_eq!(seen, [0, 10, 20, 40, 80, 160, 300, 300]);
     }
@@ -112,8 +112,8 @@ mod tests {
     #[test]
     fn ten_quiet_minutes_forgive() {
         let c = ended(300, 600, 1);
-        assert_eq!(restart_at(&c), at(1600));
-        assert_eq!(next_backoff_s(Some(&c)), 10);
+        assert_eq!(restart_at(&Definition::default(), &c), at(1600));
+        assert_eq!(next_backoff_s(&Definition::default(), Some(&c)), 10);
     }
 
     #[test]
@@ -158,9 +158,9 @@ mod tests {
         #[test]
         fn never_waits_longer_than_the_maximum(backoff in 0u32..400, ran in 0i64..2000, code in -1i32..256) {
             let c = ended(backoff.min(300), ran, code);
-            let wait = restart_at(&c).as_second() - c.finished_at.unwrap().as_second();
+            let wait = restart_at(&Definition::default(), &c).as_second() - c.finished_at.unwrap().as_second();
             prop_assert!((0..=300).contains(&wait));
-            prop_assert!((10..=300).contains(&next_backoff_s(Some(&c))));
+            prop_assert!((10..=300).contains(&next_backoff_s(&Definition::default(), Some(&c))));
         }
     }
 }

@@ -278,10 +278,8 @@ fn start(seen: &Observed<'_>, definition: &Definition, now: Timestamp, plan: &mu
         plan.wake_at(until, now);
     }
     let mut not_before = match ended {
-        // What crashed was another definition: this one has not crashed yet.
-        Some(ended) if is_outdated(ended, definition) || ended_for_resize(seen, definition, ended) => now,
-        Some(ended) => restart_at(ended),
-        None => now,
+        Some(ended) if !ended_for_resize(seen, definition, ended) => restart_at(definition, ended),
+        _ => now,
     };
     if let Some(failed) = seen.memory.failures.get(name) {
         not_before = not_before.max(failed.failure.retry_at);
@@ -302,7 +300,7 @@ fn start(seen: &Observed<'_>, definition: &Definition, now: Timestamp, plan: &mu
             restart_count: next_restart_count(seen, name),
             backoff_s: match newest {
                 Some(c) if c.state == ContainerState::Created => c.backoff_s,
-                _ => next_backoff_s(ended.filter(|c| !is_outdated(c, definition))),
+                _ => next_backoff_s(definition, ended),
             },
         },
         now,
