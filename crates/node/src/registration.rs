@@ -122,11 +122,7 @@ async fn report(node: &Node, nodes: &Api<NodeObject>, known: &NodeObject) -> Res
         addresses.insert(0, json!({"$patch": "replace"}));
     }
     let had = known.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    for name in had.into_iter().flat_map(BTreeMap::keys) {
-        if value["allocatable"].get(name).is_none() {
-            value["allocatable"][name] = Value::Null;
-        }
-    }
+    remove_absent(&mut value["allocatable"], had);
     let patch = Patch::Strategic(json!({"status": value}));
     nodes
         .patch_status(&node.config.node_name, &PatchParams::default(), &patch)
@@ -191,6 +187,15 @@ fn same_but_times(old: &NodeStatus, new: &NodeStatus) -> bool {
         .map(|name| value.get(name).cloned())
     };
     essence(old) == essence(new)
+}
+
+/// A strategic merge keeps what is not mentioned: mentions the resources that were taken from the node.
+fn remove_absent(allocatable: &mut Value, had: Option<&BTreeMap<String, Quantity>>) {
+    for name in had.into_iter().flat_map(BTreeMap::keys) {
+        if allocatable.get(name).is_none() {
+            allocatable[name] = Value::Null;
+        }
+    }
 }
 
 /// Resources that others say this node has (`example.com/dongle`) stay, and pods may use all of them, as on a kubelet's
@@ -359,5 +364,9 @@ mod tests {
         add_extended(&mut capacity, &mut allocatable, Some(&old));
         assert_eq!(capacity, amounts(&[("cpu", "2"), ("example.com/dongle", "5")]));
         assert_eq!(allocatable, amounts(&[("cpu", "1500m"), ("example.com/dongle", "5")]));
+
+        let mut without = json!({"cpu": "1500m"});
+        remove_absent(&mut without, Some(&allocatable));
+        assert_eq!(without, json!({"cpu": "1500m", "example.com/dongle": null}));
     }
 }

@@ -225,3 +225,17 @@ async fn follow_services(client: Client, writer: reflector::store::Writer<Servic
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_of_the_kubelet_api_gives_way_to_another() {
+        let first = bind_kubelet_api(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let taken = first.local_addr().unwrap();
+        let second = bind_kubelet_api(taken).await.unwrap().local_addr().unwrap();
+        assert_eq!(second.ip(), taken.ip());
+        assert_ne!(second.port(), taken.port());
+    }
+}
