@@ -64,11 +64,15 @@ pub fn preempt(pod: &Candidate, snapshot: &Snapshot) -> Option<Preemption> {
     if !pod.may_preempt || are_leaving(pod, snapshot) {
         return None;
     }
+    let has_less = |node: &&NodeState| node.pods.values().any(|other| other.priority < pod.priority);
+    let mut nodes = snapshot.nodes.values().filter(has_less).peekable();
+    // Where all pods are equally important, which is nearly everywhere, nothing more is to be thought about.
+    nodes.peek()?;
     let volumes = PodVolumes::of(pod, snapshot).ok()?;
     let neighbours = Neighbours::of(pod, snapshot);
     let mut model = snapshot.clone();
     let mut best: Option<(Cost, Preemption)> = None;
-    for node in snapshot.nodes.values() {
+    for node in nodes {
         let refused = filters::check(pod, node, snapshot, &volumes, &neighbours).err();
         if refused.is_none_or(|why| !why.waits_for.pods_gone) {
             continue;
@@ -99,9 +103,6 @@ fn are_leaving(pod: &Candidate, snapshot: &Snapshot) -> bool {
 fn victims_on(pod: &Candidate, node: &NodeState, model: &mut Snapshot) -> Option<(Cost, Vec<Arc<Candidate>>)> {
     let is_less = |other: &&Arc<Candidate>| other.priority < pod.priority;
     let mut less: Vec<_> = node.pods.values().filter(is_less).cloned().collect();
-    if less.is_empty() {
-        return None;
-    }
     less.sort_by_key(|other| (Reverse(other.priority), other.started_at));
     for other in &less {
         model.remove_pod(&other.key);
