@@ -28,6 +28,7 @@ use crate::{
 };
 use api::kinds::Kind;
 use api::protobuf;
+use api::validation::names::path_segment_errors;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -264,12 +265,10 @@ pub(crate) async fn resource(
 
 /// A name is one segment of a path, even where it came in disguise.
 fn check_name(name: &str) -> Outcome<()> {
-    let why = match name {
-        "." => "may not be '.'",
-        ".." => "may not be '..'",
-        _ if name.contains('/') => "may not contain '/'",
-        _ => return Ok(()),
-    };
+    let why = path_segment_errors(name).join(";");
+    if why.is_empty() {
+        return Ok(());
+    }
     Err(bad_request(format!("Name parameter invalid: {name:?}: {why}")))
 }
 

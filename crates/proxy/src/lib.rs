@@ -2,8 +2,9 @@
 //!
 //! `service` reads objects, `rules` decides what one Service needs of the packet filter (`element`s of maps, chains that
 //! Services share by their `shape`), `ruleset` turns the difference between two decisions into one atomic `transaction`,
-//! `stale` says which connections are to be forgotten; none of them knows of processes or sockets. `run` follows the API, hands transactions to `nft`, forgets connections through
-//! `conntrack`, and tells load balancers of this node's endpoints through `health`.
+//! `stale` says which connections are to be forgotten; none of them knows of processes or sockets. `run` follows the
+//! API, hands transactions to `nft`, forgets connections through `conntrack`, and tells load balancers of this node's
+//! endpoints through `health`.
 //!
 //! The rules are the kernel's: they go on when this process ends, and a restart replaces them in one step without
 //! touching connections that are established. This crate must not know who runs pods or where; it sees the cluster

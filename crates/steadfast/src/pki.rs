@@ -165,9 +165,9 @@ impl Authority {
 pub(crate) fn roots_of(path: &Path) -> anyhow::Result<RootCertStore> {
     use rustls_pki_types::pem::PemObject;
     let mut roots = RootCertStore::empty();
-    let read = || anyhow::Ok(CertificateDer::pem_file_iter(path).map_err(|e| anyhow::anyhow!("{e:?}"))?);
-    for certificate in read().with_context(|| format!("cannot read {}", path.display()))? {
-        let certificate = certificate.map_err(|e| anyhow::anyhow!("{} is damaged: {e:?}", path.display()))?;
+    let unreadable = |why| anyhow::anyhow!("cannot read certificates from {}: {why:?}", path.display());
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        let certificate = certificate.map_err(unreadable)?;
         roots
             .add(certificate)
             .with_context(|| format!("{} has no CA", path.display()))?;
