@@ -20,6 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("remotecommand", &[]),
     ("apiserver", &["ambient", "api", "store", "remotecommand"]),
     ("cri", &[]),
+    ("csi", &[]),
+    ("csi-local", &["csi"]),
     ("oci", &[]),
     ("runtime", &["cri", "remotecommand"]),
     ("controllers", &["ambient", "api", "controllers-plan"]),

@@ -4,7 +4,7 @@
 use anyhow::Context;
 use std::path::Path;
 
-/// Generates `crates/cri/src/runtime.v1.rs` and `crates/store-etcd/src/etcdserverpb.rs`.
+/// Generates `crates/cri/src/runtime.v1.rs`, `crates/csi/src/*.rs` and `crates/store-etcd/src/etcdserverpb.rs`.
 pub(crate) fn run() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -20,5 +20,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .with_context(|| format!("generate Rust from {file}"))
     };
     generate("cri", "cri.proto", true)?;
+    generate("csi", "csi.proto", true)?;
+    generate("csi", "pluginregistration.proto", true)?;
     generate("store-etcd", "etcd.proto", false)
 }

@@ -29,7 +29,7 @@ const USAGE: &str = "cargo xtask COMMAND
   sim [--seeds N] [--from S] …           simulate the control plane; see `cargo run -p sim -- --help`
   sabotage [WORD] [--seeds N] …          break rules of the controllers in turn and see the simulator notice
   fuzz [TARGET…] [--seconds N]           fuzz the parsers of what strangers send, each for a minute
-  gen-proto                              regenerate crates/{cri,store-etcd} (needs --features gen-proto)
+  gen-proto                              regenerate crates/{cri,csi,store-etcd} (needs --features gen-proto)
   gen-schema DIR GO_DIR                  regenerate the schema table from published OpenAPI documents and Go types
   gen-fields GO_DIR                      regenerate the table of protobuf fields from published Go types";
 

@@ -15,6 +15,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("script", "bsdutils"),
+    ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
+    ("/usr/sbin/mkfs.btrfs", "btrfs-progs"),
     ("/bin/bash-static", "bash-static"),
     ("/bin/busybox", "busybox-static"),
     // libFuzzer is C++.

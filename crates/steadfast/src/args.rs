@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Controllers(ControllersArgs),
     /// Serve the cluster's DNS names alone, as a client of any Kubernetes API server
     Dns(DnsArgs),
+    /// Serve the CSI driver of local disks alone, for any node agent
+    CsiLocal(CsiLocalArgs),
     /// Explain why a StatefulSet, pod or claim is not as desired, down to the root (reads any cluster)
     Why(WhyArgs),
     /// Tell what a change to a StatefulSet would do, step by step, before it is made (reads any cluster)
@@ -209,6 +211,30 @@ pub(crate) struct DnsArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9153")]
     pub(crate) metrics_listen: SocketAddr,
     /// What to log: error, warn, info, debug, or per part as in `info,dns=debug` [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+/// `steadfast csi-local`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CsiLocalArgs {
+    /// The socket that it serves
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "unix:///var/lib/kubelet/plugins/local.csi.steadfast.io/csi.sock"
+    )]
+    pub(crate) endpoint: String,
+    /// Where volumes and snapshots are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/steadfast/csi")]
+    pub(crate) data_dir: PathBuf,
+    /// The node's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_id: Option<String>,
+    /// Where a node agent looks for drivers, e.g. /var/lib/kubelet/plugins_registry [default: it is told of none]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) registration_dir: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, or per part as in `info,csi_local=debug` [default: info]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 }

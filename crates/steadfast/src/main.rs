@@ -8,6 +8,7 @@ mod audit_log;
 mod cluster;
 mod config;
 mod controller_manager;
+mod csi_driver;
 mod daemon;
 mod dns_server;
 mod down;
@@ -73,6 +74,7 @@ async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Check(command) => tokio::task::spawn_blocking(move || snapshot::check(&command)).await?,
         Command::Controllers(controllers) => controller_manager::run(controllers).await,
         Command::Dns(dns) => dns_server::run(dns).await,
+        Command::CsiLocal(driver) => csi_driver::run(driver).await,
         Command::Why(why) => why::run(why).await,
         Command::Plan(plan) => plan::run(plan).await,
         Command::Walk(walk) => walk::run(walk).await,

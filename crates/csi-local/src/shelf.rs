@@ -1,0 +1,154 @@
+//! A directory of things that are there whole or not at all: each is a directory of its own with a record and content.
+//!
+//! A new one is made aside and renamed to its place; one that goes is renamed away first. So whatever is killed and
+//! when, what is found under an id is complete, and what lies aside is rubbish.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+/// The record within a thing's directory.
+const RECORD: &str = "record.json";
+/// Where things are made.
+const MAKING: &str = ".making";
+/// Where things go.
+const GOING: &str = ".going";
+
+/// The things of one sort.
+#[derive(Debug)]
+pub(crate) struct Shelf<T> {
+    dir: PathBuf,
+    sort: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Shelf<T> {
+    /// Opens the directory and removes what an earlier process left unfinished.
+    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+        for aside in [MAKING, GOING] {
+            let aside = dir.join(aside);
+            remove(&aside)?;
+            fs::create_dir_all(&aside)?;
+        }
+        Ok(Self { dir, sort: PhantomData })
+    }
+
+    /// The directory of one thing.
+    pub(crate) fn place(&self, id: &str) -> PathBuf {
+        self.dir.join(id)
+    }
+
+    /// The record of one thing, if it is there.
+    pub(crate) fn get(&self, id: &str) -> io::Result<Option<T>> {
+        match fs::read(self.place(id).join(RECORD)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All ids, in order.
+    pub(crate) fn ids(&self) -> io::Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                ids.push(name);
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Adds a thing: `fill` makes its content in the directory it is given.
+    pub(crate) fn add<E: From<io::Error>>(
+        &self,
+        id: &str,
+        record: &T,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let aside = self.dir.join(MAKING).join(id);
+        remove(&aside)?;
+        fs::create_dir_all(&aside)?;
+        let filled = fill(&aside).and_then(|()| {
+            write_record(&aside, record)?;
+            fs::rename(&aside, self.place(id))?;
+            Ok(sync(&self.dir)?)
+        });
+        if filled.is_err() {
+            remove(&aside)?;
+        }
+        filled
+    }
+
+    /// Replaces the record of a thing that is there.
+    pub(crate) fn update(&self, id: &str, record: &T) -> io::Result<()> {
+        write_record(&self.place(id), record)
+    }
+
+    /// Removes a thing; none is fine.
+    pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
+        let aside = self.dir.join(GOING).join(id);
+        remove(&aside)?;
+        match fs::rename(self.place(id), &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed?,
+        }
+        sync(&self.dir)?;
+        remove(&aside)
+    }
+}
+
+/// Written aside, made durable, renamed.
+fn write_record<T: Serialize>(dir: &Path, record: &T) -> io::Result<()> {
+    let aside = dir.join(".record.json");
+    let mut file = File::create(&aside)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    file.sync_all()?;
+    fs::rename(&aside, dir.join(RECORD))?;
+    sync(dir)
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_are_whole_or_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf: Shelf<String> = Shelf::open(dir.path().join("things")).unwrap();
+        shelf
+            .add("a", &"first".to_owned(), |at| fs::write(at.join("data"), "x"))
+            .unwrap();
+        let failed = shelf.add("b", &"second".to_owned(), |_| Err(io::Error::other("full")));
+        assert_eq!(failed.unwrap_err().to_string(), "full");
+        assert_eq!(shelf.ids().unwrap(), ["a"]);
+        assert_eq!(shelf.get("a").unwrap().as_deref(), Some("first"));
+        assert_eq!(shelf.get("b").unwrap(), None);
+
+        // What a process left when it was killed on the way is gone after the next start.
+        fs::create_dir_all(dir.path().join("things/.making/c")).unwrap();
+        fs::create_dir_all(dir.path().join("things/.going/d")).unwrap();
+        let shelf: Shelf<String> = Shelf::open(dir.path().join("things")).unwrap();
+        assert!(!dir.path().join("things/.making/c").exists() && !dir.path().join("things/.going/d").exists());
+        shelf.update("a", &"changed".to_owned()).unwrap();
+        assert_eq!(shelf.get("a").unwrap().as_deref(), Some("changed"));
+        assert_eq!(fs::read_to_string(shelf.place("a").join("data")).unwrap(), "x");
+        shelf.remove("a").unwrap();
+        shelf.remove("a").unwrap();
+        assert!(shelf.ids().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,220 @@
+//! Snapshots and clones: data as it was at one moment.
+
+use crate::content;
+use crate::controller::page;
+use crate::devices::Frozen;
+use crate::disk::{Disk, failed};
+use crate::mounts;
+use crate::volume::{Kind, Snapshot, Source, Volume, id_of, is_id};
+use csi::v1;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tonic::Status;
+
+/// Why something was not made.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The machine.
+    Io(io::Error),
+    /// The rules.
+    Status(Box<Status>),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+impl Failure {
+    /// What the caller is told.
+    pub(crate) fn status(self, what: &'static str) -> Status {
+        match self {
+            Self::Io(error) => failed(what)(error),
+            Self::Status(status) => *status,
+        }
+    }
+}
+
+/// What a volume is filled from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// How its data is kept.
+    pub(crate) kind: Kind,
+    /// Its size.
+    pub(crate) bytes: i64,
+    place: PathBuf,
+    volume: Option<(String, Volume)>,
+}
+
+/// Finds what a volume is to be filled from.
+pub(crate) fn origin(disk: &Disk, source: &Source) -> Result<Origin, Status> {
+    match source {
+        Source::Snapshot(id) => {
+            let snapshot = find(disk, id)?.ok_or_else(|| Status::not_found(format!("snapshot {id} does not exist")))?;
+            Ok(Origin {
+                kind: snapshot.kind,
+                bytes: snapshot.bytes,
+                place: disk.snapshots.place(id),
+                volume: None,
+            })
+        }
+        Source::Volume(id) => {
+            let volume = disk.volume(id)?;
+            Ok(Origin {
+                kind: volume.kind,
+                bytes: volume.bytes,
+                place: disk.volumes.place(id),
+                volume: Some((id.clone(), volume)),
+            })
+        }
+    }
+}
+
+impl Origin {
+    /// Copies the data as it is at one moment. Files of a directory that are written meanwhile are the exception: a
+    /// directory cannot be held still.
+    pub(crate) fn copy_to(&self, disk: &Arc<Disk>, at: &Path) -> Result<(), Failure> {
+        let Some((id, volume)) = &self.volume else {
+            // A snapshot must not go while it is copied.
+            let _busy = disk.take(&snapshot_lock(&self.place))?;
+            return Ok(content::copy(&self.place, at, self.kind, false)?);
+        };
+        let _busy = disk.take(id)?;
+        let is_block_in_use = self.kind == Kind::Block && disk.is_in_use(id, volume)?;
+        if is_block_in_use {
+            let shared = content::copy(&self.place, at, self.kind, true);
+            return shared.map_err(|_| {
+                let why = "a block volume that is in use can be copied only on a disk that shares blocks between files";
+                Status::failed_precondition(why).into()
+            });
+        }
+        let mounted = match &volume.staged {
+            Some(point) if self.kind.file_system().is_some() => mounts::at(point)?,
+            _ => None,
+        };
+        let _still = mounted.map(|mounted| Frozen::freeze(&mounted.point)).transpose()?;
+        Ok(content::copy(&self.place, at, self.kind, false)?)
+    }
+}
+
+fn find(disk: &Disk, id: &str) -> Result<Option<Snapshot>, Status> {
+    if is_id(id) {
+        disk.snapshots.get(id).map_err(failed("read the record of a snapshot"))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Snapshots and volumes may have the same id.
+fn snapshot_lock(place: &Path) -> String {
+    format!("snapshot {}", place.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Takes a snapshot.
+pub(crate) fn create(
+    disk: &Arc<Disk>,
+    request: &v1::CreateSnapshotRequest,
+) -> Result<v1::CreateSnapshotResponse, Status> {
+    let id = id_of(&request.name)?;
+    let source = &request.source_volume_id;
+    if source.is_empty() {
+        return Err(Status::invalid_argument("the id of the source volume is required"));
+    }
+    if let Some(name) = request
+        .parameters
+        .keys()
+        .find(|name| !name.starts_with("csi.storage.k8s.io/"))
+    {
+        return Err(Status::invalid_argument(format!(
+            "snapshots have no parameter {name:?}"
+        )));
+    }
+    let _busy = disk.take(&snapshot_lock(Path::new(&id)))?;
+    let snapshot = match find(disk, &id)? {
+        Some(snapshot) if snapshot.volume == *source => snapshot,
+        Some(_) => {
+            let message = format!("snapshot {id} exists and is of another volume");
+            return Err(Status::already_exists(message));
+        }
+        None => {
+            let origin = origin(disk, &Source::Volume(source.clone()))?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let snapshot = Snapshot {
+                name: request.name.clone(),
+                volume: source.clone(),
+                kind: origin.kind,
+                bytes: origin.bytes,
+                seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            };
+            disk.snapshots
+                .add(&id, &snapshot, |at| origin.copy_to(disk, at))
+                .map_err(|failure| failure.status("take a snapshot"))?;
+            tracing::info!(id, volume = source, "took a snapshot");
+            snapshot
+        }
+    };
+    Ok(v1::CreateSnapshotResponse {
+        snapshot: Some(message(&id, &snapshot)),
+    })
+}
+
+fn message(id: &str, snapshot: &Snapshot) -> v1::Snapshot {
+    v1::Snapshot {
+        size_bytes: snapshot.bytes,
+        snapshot_id: id.to_owned(),
+        source_volume_id: snapshot.volume.clone(),
+        creation_time: Some(prost_types::Timestamp {
+            seconds: snapshot.seconds,
+            nanos: 0,
+        }),
+        ready_to_use: true,
+        group_snapshot_id: String::new(),
+    }
+}
+
+/// Removes a snapshot; none is fine.
+pub(crate) fn delete(disk: &Arc<Disk>, id: &str) -> Result<v1::DeleteSnapshotResponse, Status> {
+    if id.is_empty() {
+        return Err(Status::invalid_argument("a snapshot id is required"));
+    }
+    if is_id(id) {
+        let _busy = disk.take(&snapshot_lock(Path::new(id)))?;
+        disk.snapshots.remove(id).map_err(failed("remove a snapshot"))?;
+    }
+    Ok(v1::DeleteSnapshotResponse {})
+}
+
+/// Lists snapshots: all, one, or those of one volume.
+pub(crate) fn list(disk: &Disk, request: &v1::ListSnapshotsRequest) -> Result<v1::ListSnapshotsResponse, Status> {
+    let ids = disk.snapshots.ids().map_err(failed("list the snapshots"))?;
+    let mut found = Vec::new();
+    for id in ids {
+        let Some(snapshot) = find(disk, &id)? else { continue };
+        let is_asked = |asked: &str, is: &str| asked.is_empty() || asked == is;
+        if is_asked(&request.snapshot_id, &id) && is_asked(&request.source_volume_id, &snapshot.volume) {
+            found.push((id, snapshot));
+        }
+    }
+    let ids = found.iter().map(|(id, _)| id.clone()).collect();
+    let (ids, next_token) = page(ids, request.max_entries, &request.starting_token)?;
+    let entries =
+        found
+            .iter()
+            .filter(|(id, _)| ids.contains(id))
+            .map(|(id, snapshot)| v1::list_snapshots_response::Entry {
+                snapshot: Some(message(id, snapshot)),
+            });
+    Ok(v1::ListSnapshotsResponse {
+        entries: entries.collect(),
+        next_token,
+    })
+}

@@ -1,0 +1,181 @@
+//! Volumes of each kind from their making to their end, every call made twice.
+
+use crate::running::{Driver, MIB, capability, code, create, is_root};
+use csi::v1;
+use csi::v1::volume_capability::AccessMode;
+use csi::v1::volume_capability::access_mode::Mode;
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use tonic::Code;
+
+async fn whole_life(kind: &str, bytes: i64) {
+    let mut driver = Driver::start().await;
+    let volume = driver.create("v", kind, bytes).await;
+    assert_eq!((volume.volume_id.as_str(), volume.capacity_bytes), ("v", bytes));
+    let place = &volume.accessible_topology[0].segments;
+    assert_eq!(place.get(csi_local::TOPOLOGY).map(String::as_str), Some("n1"));
+    assert_eq!(driver.create("v", kind, bytes).await, volume);
+    let other = driver.controller.create_volume(create("v", kind, bytes * 2)).await;
+    assert!(code(other) == Code::AlreadyExists);
+
+    driver.mount("v", kind).await;
+    let target = driver.mount("v", kind).await;
+    write_and_read(&target, kind);
+    assert!(driver.bytes_at("v", target.to_str().unwrap()).await.unwrap() > 0);
+    let in_use = v1::DeleteVolumeRequest {
+        volume_id: "v".into(),
+        ..Default::default()
+    };
+    assert_eq!(
+        code(driver.controller.delete_volume(in_use).await),
+        Code::FailedPrecondition
+    );
+
+    // A second place, read-only.
+    let mut second = driver.publish("v", kind);
+    second.target_path = driver.path("second");
+    second.readonly = true;
+    driver.node.node_publish_volume(second.clone()).await.unwrap();
+    if kind != "block" {
+        let refused = std::fs::write(Path::new(&second.target_path).join("f"), "x").unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    }
+    second.readonly = false;
+    assert_eq!(
+        code(driver.node.node_publish_volume(second.clone()).await),
+        Code::AlreadyExists
+    );
+    let request = v1::NodeUnpublishVolumeRequest {
+        volume_id: "v".into(),
+        target_path: second.target_path.clone(),
+    };
+    driver.node.node_unpublish_volume(request).await.unwrap();
+    assert!(!Path::new(&second.target_path).exists());
+
+    // All that is known is on the disk and in the kernel.
+    let mut driver = driver.restart().await;
+    driver.mount("v", kind).await;
+    driver.unmount("v").await;
+    driver.unmount("v").await;
+    assert!(!target.exists());
+    assert_eq!(
+        driver.bytes_at("v", target.to_str().unwrap()).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    driver.delete("v").await;
+    driver.delete("v").await;
+    driver.stop().await;
+}
+
+fn write_and_read(target: &Path, kind: &str) {
+    if kind == "block" {
+        assert!(std::fs::metadata(target).unwrap().file_type().is_block_device());
+        let mut device = std::fs::OpenOptions::new().write(true).open(target).unwrap();
+        device.write_all(b"inside").unwrap();
+        device.sync_all().unwrap();
+        let mut bytes = [0; 6];
+        std::fs::File::open(target).unwrap().read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"inside");
+    } else {
+        std::fs::write(target.join("f"), "inside").unwrap();
+        assert_eq!(std::fs::read_to_string(target.join("f")).unwrap(), "inside");
+    }
+}
+
+#[tokio::test]
+async fn a_directory() {
+    if is_root() {
+        whole_life("directory", 8 * MIB).await;
+    }
+}
+
+#[tokio::test]
+async fn an_ext4_file_system() {
+    if is_root() {
+        whole_life("ext4", 8 * MIB).await;
+    }
+}
+
+#[tokio::test]
+async fn a_btrfs_file_system() {
+    if is_root() {
+        whole_life("btrfs", 128 * MIB).await;
+    }
+}
+
+#[tokio::test]
+async fn a_block_device() {
+    if is_root() {
+        whole_life("block", 8 * MIB).await;
+    }
+}
+
+#[tokio::test]
+async fn a_single_writer_has_no_second_place() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("v", "directory", MIB).await;
+    let alone = |mut request: v1::NodePublishVolumeRequest| {
+        let mut capability = capability("directory");
+        capability.access_mode = Some(AccessMode {
+            mode: Mode::SingleNodeSingleWriter.into(),
+        });
+        request.volume_capability = Some(capability);
+        request
+    };
+    driver
+        .node
+        .node_stage_volume(driver.stage("v", "directory"))
+        .await
+        .unwrap();
+    let first = alone(driver.publish("v", "directory"));
+    driver.node.node_publish_volume(first.clone()).await.unwrap();
+    driver.node.node_publish_volume(first).await.unwrap();
+    let mut second = alone(driver.publish("v", "directory"));
+    second.target_path = driver.path("second");
+    assert_eq!(
+        code(driver.node.node_publish_volume(second).await),
+        Code::FailedPrecondition
+    );
+    driver.unmount("v").await;
+    driver.delete("v").await;
+    driver.stop().await;
+}
+
+#[tokio::test]
+async fn an_ephemeral_volume_goes_with_its_publication() {
+    if !is_root() {
+        return;
+    }
+    for kind in ["directory", "ext4"] {
+        let mut driver = Driver::start().await;
+        let mut request = driver.publish("csi-1", kind);
+        request.staging_target_path = String::new();
+        let context = [
+            ("csi.storage.k8s.io/ephemeral", "true"),
+            ("fs", kind),
+            ("size", "8388608"),
+        ];
+        request.volume_context = HashMap::from(context.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        driver.node.node_publish_volume(request.clone()).await.unwrap();
+        driver.node.node_publish_volume(request).await.unwrap();
+        write_and_read(Path::new(&driver.path("target")), kind);
+        let request = v1::NodeUnpublishVolumeRequest {
+            volume_id: "csi-1".into(),
+            target_path: driver.path("target"),
+        };
+        driver.node.node_unpublish_volume(request.clone()).await.unwrap();
+        driver.node.node_unpublish_volume(request).await.unwrap();
+        let left = driver
+            .controller
+            .list_volumes(v1::ListVolumesRequest::default())
+            .await
+            .unwrap();
+        assert!(left.into_inner().entries.is_empty());
+        driver.stop().await;
+    }
+}

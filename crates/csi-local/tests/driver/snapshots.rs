@@ -1,0 +1,158 @@
+//! Snapshots and clones of volumes that are in use.
+
+use crate::running::{Driver, MIB, code, create, is_root};
+use csi::v1;
+use csi::v1::volume_content_source::{SnapshotSource, Type, VolumeSource};
+use tonic::Code;
+
+fn from(source: Type) -> Option<v1::VolumeContentSource> {
+    Some(v1::VolumeContentSource { r#type: Some(source) })
+}
+
+fn of_snapshot(id: &str) -> Option<v1::VolumeContentSource> {
+    from(Type::Snapshot(SnapshotSource { snapshot_id: id.into() }))
+}
+
+fn of_volume(id: &str) -> Option<v1::VolumeContentSource> {
+    from(Type::Volume(VolumeSource { volume_id: id.into() }))
+}
+
+async fn moments(kind: &str, bytes: i64) {
+    let mut driver = Driver::start().await;
+    driver.create("v", kind, bytes).await;
+    let target = driver.mount("v", kind).await;
+    std::fs::write(target.join("f"), "then").unwrap();
+    let take = v1::CreateSnapshotRequest {
+        source_volume_id: "v".into(),
+        name: "s".into(),
+        ..Default::default()
+    };
+    let snapshot = driver
+        .controller
+        .create_snapshot(take.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let snapshot = snapshot.snapshot.unwrap();
+    assert!(snapshot.ready_to_use && snapshot.size_bytes == bytes && snapshot.source_volume_id == "v");
+    std::fs::write(target.join("f"), "now").unwrap();
+    let again = driver.controller.create_snapshot(take).await.unwrap().into_inner();
+    assert_eq!(again.snapshot.unwrap(), snapshot);
+
+    let mut restored = create("restored", kind, bytes * 2);
+    restored.volume_content_source = of_snapshot("s");
+    let restored = driver.controller.create_volume(restored).await.unwrap().into_inner();
+    let restored = restored.volume.unwrap();
+    assert_eq!(
+        (restored.capacity_bytes, restored.content_source),
+        (bytes * 2, of_snapshot("s"))
+    );
+    let mut clone = create("clone", kind, bytes);
+    clone.volume_content_source = of_volume("v");
+    // What says nothing of a file system has that of its source.
+    clone.parameters.clear();
+    driver.controller.create_volume(clone).await.unwrap();
+    let mut small = create("small", kind, bytes);
+    small.capacity_range = Some(v1::CapacityRange {
+        required_bytes: 0,
+        limit_bytes: bytes / 2,
+    });
+    small.volume_content_source = of_volume("v");
+    assert_eq!(code(driver.controller.create_volume(small).await), Code::OutOfRange);
+
+    // Beside the original, which stays mounted.
+    for (id, expected) in [("restored", "then"), ("clone", "now")] {
+        let mut stage = driver.stage(id, kind);
+        stage.staging_target_path = driver.path(id);
+        driver.node.node_stage_volume(stage).await.unwrap();
+        let read = std::fs::read_to_string(std::path::Path::new(&driver.path(id)).join("f"));
+        assert_eq!(read.unwrap(), expected, "{id}");
+        if id == "restored" && kind != "directory" {
+            let bytes_now = driver.bytes_at(id, &driver.path(id)).await.unwrap();
+            assert!(bytes_now > bytes + bytes / 2, "{bytes_now}");
+        }
+        let request = v1::NodeUnstageVolumeRequest {
+            volume_id: id.into(),
+            staging_target_path: driver.path(id),
+        };
+        driver.node.node_unstage_volume(request).await.unwrap();
+        driver.delete(id).await;
+    }
+    let request = v1::DeleteSnapshotRequest {
+        snapshot_id: "s".into(),
+        ..Default::default()
+    };
+    driver.controller.delete_snapshot(request.clone()).await.unwrap();
+    driver.controller.delete_snapshot(request).await.unwrap();
+    driver.unmount("v").await;
+    driver.delete("v").await;
+    driver.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_directory() {
+    if is_root() {
+        moments("directory", 8 * MIB).await;
+    }
+}
+
+#[tokio::test]
+async fn of_ext4() {
+    if is_root() {
+        moments("ext4", 16 * MIB).await;
+    }
+}
+
+#[tokio::test]
+async fn of_btrfs() {
+    if is_root() {
+        moments("btrfs", 128 * MIB).await;
+    }
+}
+
+#[tokio::test]
+async fn snapshots_are_listed() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    for (volume, name) in [("v1", "a"), ("v1", "b"), ("v2", "c")] {
+        driver.create(volume, "directory", MIB).await;
+        let take = v1::CreateSnapshotRequest {
+            source_volume_id: volume.into(),
+            name: name.into(),
+            ..Default::default()
+        };
+        driver.controller.create_snapshot(take).await.unwrap();
+    }
+    let mut list = async |request: v1::ListSnapshotsRequest| {
+        let answer = driver.controller.list_snapshots(request).await.unwrap().into_inner();
+        let ids = answer.entries.into_iter().map(|e| e.snapshot.unwrap().snapshot_id);
+        (ids.collect::<Vec<_>>(), answer.next_token)
+    };
+    let request = v1::ListSnapshotsRequest {
+        max_entries: 2,
+        ..Default::default()
+    };
+    let (first, next) = list(request.clone()).await;
+    assert_eq!(first, ["a", "b"]);
+    let second = v1::ListSnapshotsRequest {
+        starting_token: next,
+        ..request.clone()
+    };
+    assert_eq!(list(second).await, (vec!["c".to_owned()], String::new()));
+    let of_volume = v1::ListSnapshotsRequest {
+        source_volume_id: "v1".into(),
+        ..Default::default()
+    };
+    assert_eq!(list(of_volume).await.0, ["a", "b"]);
+    for (snapshot_id, source_volume_id) in [("none", ""), ("", "none"), ("c", "v1")] {
+        let request = v1::ListSnapshotsRequest {
+            snapshot_id: snapshot_id.into(),
+            source_volume_id: source_volume_id.into(),
+            ..Default::default()
+        };
+        assert!(list(request).await.0.is_empty());
+    }
+    driver.stop().await;
+}
