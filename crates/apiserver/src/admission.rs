@@ -9,6 +9,9 @@
 //! `validate` sees what would be stored. A step looks at nothing but the [`Review`], the object and the store, so the
 //! order of the two lists below is all there is to know of how they come together. It is upstream's order.
 
+mod certificate_approval;
+mod certificate_signing;
+mod certificate_subject_restriction;
 mod concern;
 mod connect;
 mod default_ingress_class;
@@ -113,6 +116,9 @@ pub(crate) async fn validate(review: &mut Review<'_>, object: &Value, change: &m
     priority::validate(review, object).await?;
     persistent_volume_claim_resize::validate(review, object).await?;
     runtime_class::validate(review, object).await?;
+    certificate_approval::validate(review, object).await?;
+    certificate_signing::validate(review, object).await?;
+    certificate_subject_restriction::validate(review, object)?;
     validating_admission_policy::validate(review, object).await?;
     validating_admission_webhook::validate(review, object).await?;
     // Last, so that nothing is charged for what another step refuses.

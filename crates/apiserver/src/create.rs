@@ -206,6 +206,7 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outco
     claims.enter(&mut change, &format!("{}/{name}", call.namespace));
     let mut errors = server.config.gates.hold_back(kind, &mut object, None);
     errors.extend(validation::create(kind, &object));
+    errors.extend(certificate_requests::check(kind, &object));
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid(kind, &name, &errors)));
     }

@@ -179,6 +179,9 @@ async fn attempt(
         Part::Resize => validation::resize(&new, old),
         Part::Finalizers | Part::Binding => Vec::new(),
     });
+    if part == Part::Status {
+        errors.extend(certificate_requests::check_certificate(kind, &new, old));
+    }
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid(kind, &call.name, &errors)));
     }

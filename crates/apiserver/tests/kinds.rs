@@ -6,6 +6,8 @@
 mod api;
 
 use api::Api;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -170,15 +172,27 @@ async fn an_autoscaler_is_one_object_in_two_versions() {
     );
 }
 
-/// A request for the certificate of nobody in particular.
-const REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----\nMAMCAQA=\n-----END CERTIFICATE REQUEST-----\n";
+/// A request for a certificate, in PEM and Base64.
+fn certificate_request(organization: &str) -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, organization);
+    let request = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    STANDARD.encode(request.pem().unwrap())
+}
+
+/// A certificate, in PEM and Base64.
+fn certificate() -> String {
+    let params = rcgen::CertificateParams::default();
+    STANDARD.encode(params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem())
+}
 
 #[tokio::test]
 async fn a_certificate_request_is_decided_through_approval_only() {
-    use base64::Engine;
     let api = Api::new().await;
     let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-    let request = base64::engine::general_purpose::STANDARD.encode(REQUEST);
+    let request = certificate_request("people");
     let csr = json!({"metadata": {"generateName": "csr-"}, "spec": {"request": request, "usages": ["client auth"],
         "signerName": "example.com/mine", "username": "somebody else"},
         "status": {"conditions": [{"type": "Approved", "status": "True"}]}});
@@ -200,9 +214,25 @@ async fn a_certificate_request_is_decided_through_approval_only() {
     assert_eq!(decided["metadata"]["annotations"]["a"], "b");
     let condition = &decided["status"]["conditions"][0];
     assert!(condition["lastUpdateTime"].is_string() && condition["lastTransitionTime"].is_string());
-    let certificate = json!({"metadata": {"annotations": {"c": "d"}}, "status": {"certificate": "YQ=="}});
+    let (code, _, message) = api
+        .patch(
+            &format!("{one}/status"),
+            "merge",
+            &json!({"status": {"certificate": "YQ=="}}),
+        )
+        .await
+        .failure();
+    assert_eq!(
+        (
+            code,
+            message.contains("must contain at least one CERTIFICATE PEM block")
+        ),
+        (422, true)
+    );
+    let pem = certificate();
+    let certificate = json!({"metadata": {"annotations": {"c": "d"}}, "status": {"certificate": pem}});
     let issued = api.patch(&format!("{one}/status"), "merge", &certificate).await.ok();
-    assert_eq!(issued["status"]["certificate"], "YQ==");
+    assert_eq!(issued["status"]["certificate"], json!(pem));
     assert_eq!(issued["status"]["conditions"][0], *condition);
     assert_eq!(issued["metadata"]["annotations"]["c"], "d");
     // The main resource changes neither.
@@ -221,6 +251,63 @@ async fn a_certificate_request_is_decided_through_approval_only() {
         .await
         .ok();
     assert_eq!(selected["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_request_is_a_real_one() {
+    let api = Api::new().await;
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let refused = async |spec: Value| {
+        let (code, _, message) = api
+            .post(path, &json!({"metadata": {"name": "r"}, "spec": spec}))
+            .await
+            .failure();
+        (code, message)
+    };
+    let good =
+        json!({"request": certificate_request("people"), "usages": ["client auth"], "signerName": "example.com/x"});
+    let but = |field: &str, value: Value| {
+        let mut spec = good.clone();
+        spec[field] = value;
+        spec
+    };
+    let forged = {
+        let pem = String::from_utf8(STANDARD.decode(certificate_request("people")).unwrap()).unwrap();
+        let lines: Vec<&str> = pem.lines().collect();
+        let mut der = STANDARD.decode(lines[1..lines.len() - 1].concat()).unwrap();
+        *der.last_mut().unwrap() ^= 1;
+        let (begin, end) = (lines[0], lines[lines.len() - 1]);
+        STANDARD.encode(format!("{begin}\n{}\n{end}\n", STANDARD.encode(der)))
+    };
+    let junk = STANDARD.encode("-----BEGIN CERTIFICATE REQUEST-----\nMAMCAQA=\n-----END CERTIFICATE REQUEST-----\n");
+    let master = json!({"request": certificate_request("system:masters"), "usages": ["client auth"],
+        "signerName": "kubernetes.io/kube-apiserver-client"});
+    let cases = [
+        (but("request", json!(forged)), 422, "the signature is not of the key"),
+        (but("request", json!(junk)), 422, "asn1: structure error"),
+        (
+            but("usages", json!(["client auth", "client auth"])),
+            422,
+            "Duplicate value: \"client auth\"",
+        ),
+        (
+            but("usages", json!(["x"])),
+            422,
+            "supported values: \"any\", \"cert sign\", \"client auth\"",
+        ),
+        (
+            master,
+            403,
+            "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+        ),
+    ];
+    for (spec, code, words) in cases {
+        let (found, message) = refused(spec).await;
+        assert!(found == code && message.contains(words), "{found} {message}");
+    }
+    api.post(path, &json!({"metadata": {"name": "r"}, "spec": good}))
+        .await
+        .ok();
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use controllers_plan::certificates::Access;
 use controllers_plan::disruption::Scale;
 use controllers_plan::{AnyObject, Key, Kind};
 use serde::de::DeserializeOwned;
@@ -34,6 +35,8 @@ pub(crate) struct Caches {
     pub(crate) refusals: Refusals,
     /// The scales that were asked of the server, by the uid of their owners.
     scales: Mutex<HashMap<String, Scale>>,
+    /// What the server said of those who ask for certificates, by the name of the request, until it is planned.
+    accesses: Mutex<HashMap<String, Access>>,
     /// Those of custom resources come and go.
     custom: RwLock<BTreeMap<Kind, Custom>>,
 }
@@ -127,6 +130,19 @@ impl Caches {
             Some(scale) => scales.insert(uid.to_owned(), scale),
             None => scales.remove(uid),
         };
+    }
+
+    /// What the server said of who asks for a certificate, once.
+    pub(crate) fn take_access(&self, request: &str) -> Option<Access> {
+        self.accesses.lock().expect("no panic while held").remove(request)
+    }
+
+    /// Notes what the server said of who asks for a certificate, if it was asked.
+    pub(crate) fn note_access(&self, request: &str, access: Option<Access>) {
+        if let Some(access) = access {
+            let mut accesses = self.accesses.lock().expect("no panic while held");
+            accesses.insert(request.to_owned(), access);
+        }
     }
 
     /// Every cache that there is of a kind (typed, metadata, both or none).

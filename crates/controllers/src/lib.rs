@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use controllers_plan::statefulset::Gates;
 pub use metrics::Metrics;
+pub use signer::{Signer, SignerError};
 
 mod cache;
 mod caches;
@@ -29,6 +30,7 @@ mod reflect;
 mod refusals;
 mod send;
 mod served;
+mod signer;
 mod table;
 mod work;
 
@@ -50,6 +52,8 @@ pub struct Config {
     /// The authority's certificate in PEM, which every namespace gets a copy of (ConfigMap `kube-root-ca.crt`); none
     /// are made without it.
     pub root_ca: Option<String>,
+    /// The authority that signs approved certificate signing requests; none are signed without it.
+    pub signer: Option<Signer>,
     /// Where what the queue does is counted.
     pub metrics: Metrics,
 }
@@ -60,6 +64,7 @@ impl Default for Config {
             controllers: vec!["*".to_owned()],
             gates: Gates::default(),
             root_ca: None,
+            signer: None,
             metrics: Metrics::default(),
         }
     }
@@ -83,9 +88,11 @@ impl Config {
             root_ca: Some(String::new()),
             ..Self::default()
         };
-        let known = table::rows(&all);
+        let rows = table::rows(&all);
+        // Its row takes an authority.
+        let known: Vec<&str> = rows.iter().map(|row| row.name).chain([names::SIGNING]).collect();
         let bare = |entry: &'_ str| entry.strip_prefix('-').unwrap_or(entry).to_owned();
-        let is_known = |entry: &str| entry == "*" || known.iter().any(|row| is_meant(&bare(entry), row.name));
+        let is_known = |entry: &str| entry == "*" || known.iter().any(|name| is_meant(&bare(entry), name));
         self.controllers
             .iter()
             .map(String::as_str)

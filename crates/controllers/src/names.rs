@@ -1,7 +1,13 @@
 //! What controllers are called: by their names, and by the aliases that kube-controller-manager takes as well.
 
+/// The controller that signs certificates, where there is an authority.
+pub(crate) const SIGNING: &str = "certificatesigningrequest-signing-controller";
+
 /// Aliases that are not just the name without `-controller`.
-const ALIASES: [(&str, &str); 7] = [
+const ALIASES: [(&str, &str); 10] = [
+    ("csrapproving", "certificatesigningrequest-approving-controller"),
+    ("csrcleaner", "certificatesigningrequest-cleaner-controller"),
+    ("csrsigning", SIGNING),
     ("endpoint", "endpoints-controller"),
     ("garbagecollector", "garbage-collector-controller"),
     ("nodelifecycle", "node-lifecycle-controller"),

@@ -11,6 +11,7 @@ use crate::Config;
 use crate::cache::MapToKeys;
 use crate::caches::{Caches, Watch};
 
+pub(crate) mod certificates;
 pub(crate) mod claims;
 pub(crate) mod daemonset;
 pub(crate) mod deployment;
@@ -35,7 +36,11 @@ pub(crate) type Prepare = for<'a> fn(&'a Client, &'a Caches, &'a Key) -> BoxFutu
 
 /// What a controller asks before it plans, if it asks anything.
 pub(crate) fn preparation(controller: &str) -> Option<Prepare> {
-    (controller == disruption::NAME).then_some(disruption::scales::look_up)
+    match controller {
+        disruption::NAME => Some(disruption::scales::look_up),
+        certificates::APPROVER => Some(certificates::look_up),
+        _ => None,
+    }
 }
 
 /// Which of its objects a change of a custom resource concerns, for a controller that watches all of those.
@@ -84,7 +89,10 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
         job::row(),
         job::cron_job_row(),
         job::ttl_row(),
+        certificates::approving_row(),
+        certificates::cleaning_row(),
     ];
+    rows.extend(config.signer.clone().map(certificates::signing_row));
     rows.extend(config.root_ca.clone().map(service_accounts::root_ca_row));
     rows.into_iter().filter(|row| config.is_enabled(row.name)).collect()
 }

@@ -181,6 +181,12 @@ pub(crate) struct ControllersArgs {
     /// Certificate that every namespace gets a copy of (ConfigMap kube-root-ca.crt) [default: none]
     #[arg(long, value_name = "FILE")]
     pub(crate) root_ca_file: Option<PathBuf>,
+    /// Certificate of the authority that signs approved CertificateSigningRequests [default: none are signed]
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
+    pub(crate) cluster_signing_cert_file: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
+    pub(crate) cluster_signing_key_file: Option<PathBuf>,
     /// What to log: error, warn, info, debug, or per part as in `info,controllers=debug` [default: info]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,

@@ -8,8 +8,9 @@ use crate::health;
 use crate::services::DEFAULT_LOG;
 use crate::up::Signals;
 use anyhow::{Context, bail};
-use controllers::Config;
+use controllers::{Config, Signer};
 use leader_election::{Candidate, identity};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -55,16 +56,22 @@ pub(crate) async fn run(args: ControllersArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn config(args: &ControllersArgs) -> anyhow::Result<Config> {
-    let root_ca = args.root_ca_file.as_ref().map(|path| {
-        let read = std::fs::read_to_string(path);
-        read.with_context(|| format!("cannot read {}", path.display()))
-    });
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let signer = match (&args.cluster_signing_cert_file, &args.cluster_signing_key_file) {
+        (Some(certificate), Some(key)) => {
+            let signer = Signer::from_pem(&read(certificate)?, &read(key)?);
+            Some(signer.with_context(|| format!("{} cannot sign", certificate.display()))?)
+        }
+        _ => None,
+    };
     let mut errors = Vec::new();
     let gates = FeatureGates::parse(args.feature_gates.as_deref().unwrap_or_default(), &mut errors);
     let config = Config {
         controllers: args.controllers.clone(),
         gates: gates.of_controllers(),
-        root_ca: root_ca.transpose()?,
+        root_ca: args.root_ca_file.as_ref().map(read).transpose()?,
+        signer,
         ..Config::default()
     };
     let unknown = config.unknown_controllers();
@@ -99,7 +106,22 @@ mod tests {
         let config = config(&args).unwrap();
         assert!(config.is_enabled("job-controller") && !config.is_enabled("pod-garbage-collector-controller"));
         assert!(parse(&["--leader-elect"]).leader_elect);
+        assert!(config.is_enabled("csrcleaner") && config.signer.is_none());
         let error = self::config(&parse(&["--controllers=statefulset,nobody"])).unwrap_err();
         assert_eq!(error.to_string(), "no controller is called nobody");
+    }
+    #[test]
+    fn certificates_are_signed_with_an_authority_and_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        crate::pki::Authority::open(dir.path()).unwrap();
+        let option =
+            |name: &str, file: &str| format!("--cluster-signing-{name}-file={}", dir.path().join(file).display());
+        let args = parse(&[&option("cert", "ca.crt"), &option("key", "ca.key")]);
+        assert!(config(&args).unwrap().signer.is_some());
+        let alone = ["steadfast", "controllers", &option("cert", "ca.crt")];
+        assert!(Args::try_parse_from(alone).is_err());
+        let args = parse(&[&option("cert", "ca.crt"), &option("key", "ca.crt")]);
+        let error = format!("{:#}", config(&args).unwrap_err());
+        assert!(error.contains("ca.crt cannot sign"), "{error}");
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// The CA's certificate as PEM.
     pub(crate) certificate_pem: String,
+    /// The same CA, for the controller that signs what was approved.
+    pub(crate) signer: controllers::Signer,
     certificate_der: CertificateDer<'static>,
 }
 
@@ -49,7 +51,15 @@ impl Authority {
         let read =
             |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
         let certificate_pem = read(&certificate_path)?;
-        let key = KeyPair::from_pem(&read(&key_path)?).with_context(|| format!("{} is damaged", key_path.display()))?;
+        let key_pem = read(&key_path)?;
+        let key = KeyPair::from_pem(&key_pem).with_context(|| format!("{} is damaged", key_path.display()))?;
+        let signer = controllers::Signer::from_pem(&certificate_pem, &key_pem).with_context(|| {
+            format!(
+                "{} and {} do not go together",
+                certificate_path.display(),
+                key_path.display()
+            )
+        })?;
         let certificate_der =
             pem_to_der(&certificate_pem).with_context(|| format!("{} is damaged", certificate_path.display()))?;
         let issuer = Issuer::from_ca_cert_der(&certificate_der, key)
@@ -57,6 +67,7 @@ impl Authority {
         Ok(Self {
             issuer,
             certificate_pem,
+            signer,
             certificate_der,
         })
     }

@@ -70,6 +70,7 @@ impl Services {
             controllers: config.controllers.clone(),
             gates: config.feature_gates.of_controllers(),
             root_ca: Some(authority.certificate_pem.clone()),
+            signer: Some(authority.signer.clone()),
             ..controllers::Config::default()
         };
         let manager = component("system:kube-controller-manager");

@@ -41,6 +41,7 @@ pub(super) fn kinds() -> Vec<Kind> { vec![
         short_names: &["csr"],
         namespaced: false,
         has_status: true,
+        acted_on: true,
         ..row(
             "certificates.k8s.io",
             "CertificateSigningRequest",

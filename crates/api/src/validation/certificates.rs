@@ -4,6 +4,34 @@ use super::place::{Errors, Place};
 use crate::error::FieldError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeSet;
+
+/// What a certificate may be asked for, in order.
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
 
 /// The shortest life that may be asked for.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
@@ -15,6 +43,13 @@ pub(super) fn create(request: &Place<'_>, errors: &mut Errors) {
     let spec = request.at("spec");
     if spec.at("usages").len() == 0 {
         errors.push(spec.at("usages").required("usages must be provided"));
+    }
+    let mut seen = BTreeSet::new();
+    for usage in spec.at("usages").items() {
+        usage.must_be_one_of(&USAGES, errors);
+        if !seen.insert(usage.text().to_owned()) {
+            errors.push(usage.duplicate());
+        }
     }
     signer(&spec.at("signerName"), errors);
     let body = spec.at("request");
@@ -75,7 +110,11 @@ fn conditions(conditions: &Place<'_>, errors: &mut Errors) {
             .items()
             .any(|condition| condition.at("type").text() == wanted)
     };
+    let mut seen = BTreeSet::new();
     for condition in conditions.items() {
+        if !seen.insert(condition.at("type").text().to_owned()) {
+            errors.push(condition.at("type").duplicate());
+        }
         let (name, status) = (condition.at("type"), condition.at("status"));
         if name.text().is_empty() {
             errors.push(name.required(""));
@@ -101,8 +140,12 @@ pub(super) fn update(new: &Place<'_>, old: &Place<'_>, adds: bool, errors: &mut 
             .items()
             .any(|condition| condition.at("type").text() == wanted)
     };
+    let place = new.at("status").at("conditions");
+    if has(old, "Failed") && !has(new, "Failed") {
+        let why = "updates may not remove a condition of type \"Failed\"";
+        errors.push(FieldError::forbidden(&place.path, why));
+    }
     for decided in DECIDED {
-        let place = new.at("status").at("conditions");
         match (has(old, decided), has(new, decided)) {
             (true, false) => {
                 let why = format!("updates may not remove a condition of type {decided:?}");

@@ -4,6 +4,7 @@
 
 #[path = "../support/api.rs"]
 mod api;
+mod certificates;
 mod nodes;
 mod operations;
 mod roles;

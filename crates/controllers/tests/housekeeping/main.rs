@@ -6,6 +6,7 @@
     reason = "a test may panic, and its own functions are part of it"
 )]
 
+mod certificates;
 mod claims;
 mod cluster;
 mod custom;
