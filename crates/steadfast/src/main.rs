@@ -5,6 +5,7 @@
 
 mod args;
 mod audit_log;
+mod client_certificates;
 mod cluster;
 mod config;
 mod controller_manager;

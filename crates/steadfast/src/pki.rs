@@ -1,5 +1,6 @@
 //! Certificates: one CA per data directory, everything else signed anew at each start.
 
+use crate::client_certificates::ClientCertificates;
 use anyhow::Context;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -125,7 +126,11 @@ impl Authority {
         let verifier = verifier.allow_unauthenticated();
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier.build()?)
+            .with_client_cert_verifier(Arc::new(ClientCertificates {
+                webpki: verifier.build()?,
+                authority: self.certificate_der.clone(),
+                algorithms: provider().signature_verification_algorithms,
+            }))
             .with_single_cert(vec![leaf.certificate_der.clone()], leaf.key())?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
