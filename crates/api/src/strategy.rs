@@ -1,6 +1,7 @@
 //! What a write may touch: which part of a request is kept and which comes from the stored object.
 
 mod configuration;
+mod families;
 mod job;
 mod pod;
 mod semantic;
@@ -11,6 +12,7 @@ use crate::kinds::Kind;
 use serde_json::{Value, json};
 
 pub use configuration::{approve, is_status_only};
+pub use families::{family, is_headless, listed, settle_families};
 pub use pod::qos_class;
 pub use semantic::equal as semantically_equal;
 

@@ -13,6 +13,7 @@ mod classes;
 mod cluster;
 mod contents;
 mod devices;
+mod families;
 mod flowcontrol;
 mod gaps;
 mod jobs;
@@ -33,6 +34,13 @@ use crate::kinds::Kind;
 use metadata::{FinalizerNames, finalizer_names};
 use place::{Errors, Place};
 use serde_json::Value;
+
+/// What is wrong with the addresses and families of a Service that is about to get what it lacks of them.
+pub(crate) fn service_families(service: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::new();
+    families::check(&Place::root(service), &mut errors);
+    errors
+}
 
 /// What is wrong with a new object (defaults already applied).
 pub fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {

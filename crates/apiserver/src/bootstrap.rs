@@ -1,5 +1,6 @@
 //! The objects that every cluster has: made where they are absent; those that name this server are kept true.
 
+use crate::address_ranges;
 use crate::admission::{DEFAULT_CLASS_ANNOTATION, kind};
 use crate::call::Call;
 use crate::clock;
@@ -13,13 +14,15 @@ use crate::registrations;
 use crate::server::Server;
 use crate::service_addresses;
 use crate::status::Outcome;
+use crate::stored::Stored;
 use crate::update::{self, Part, Proposed};
 use crate::user::User;
 use api::kinds::{self, Kind, KindRef};
 use api::schema::FieldValidation;
+use api::strategy;
 use http::HeaderMap;
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,7 +43,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Outcome<()> {
     aggregation::write(server).await?;
     keep(server).await?;
     service_addresses::show_all(server).await?;
-    let dns = dns_service(server.config.dns_ip);
+    let dns = dns_service(&server.config.dns_ips);
     ensure(server, kind("", "services"), "kube-system", dns).await?;
     let class = local_class(&server.config.volumes_path);
     ensure(server, kind("storage.k8s.io", "storageclasses"), "", class).await?;
@@ -93,8 +96,10 @@ async fn register(server: &Arc<Server>) -> Outcome<()> {
     let services = services.map(|service| ensure(server, kind("apiregistration.k8s.io", "apiservices"), "", service));
     futures::future::try_join_all(services).await?;
     let ranges = kind("networking.k8s.io", "servicecidrs");
-    let own = registrations::service_range(server.config.service_cidr);
-    if ensure(server, ranges, "", own).await? {
+    let own = registrations::service_ranges(&server.config.service_cidrs);
+    if !ensure(server, ranges, "", own.clone()).await? {
+        grow_range(server, ranges, &own).await?;
+    } else {
         let mut call = own_call(ranges, "", "kubernetes");
         let ready = update::change(server, &mut call, Part::Status, |_, current| {
             let mut current = current.clone();
@@ -121,6 +126,29 @@ async fn register(server: &Arc<Server>) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// A cluster of one family may get a second one; anything else is left for people to sort out, as upstream leaves it.
+async fn grow_range(server: &Arc<Server>, ranges: &'static Kind, own: &Value) -> Outcome<()> {
+    let cidrs = &own["spec"]["cidrs"];
+    let Some(stored) = server.read(ranges, "", "kubernetes").await? else {
+        return Ok(());
+    };
+    let known = Stored::from(&stored).object(ranges)?["spec"]["cidrs"].clone();
+    if known == *cidrs {
+        return Ok(());
+    }
+    if cidrs[1].is_null() || known != json!([cidrs[0]]) {
+        tracing::warn!(%known, wanted = %cidrs, "the ServiceCIDR kubernetes is not of the configured ranges");
+        return Ok(());
+    }
+    let mut call = own_call(ranges, "", "kubernetes");
+    let grown = update::change(server, &mut call, Part::Main, |_, current| {
+        let mut current = current.clone();
+        current["spec"]["cidrs"] = cidrs.clone();
+        Ok(Proposed::tracked(current))
+    });
+    grown.await.map(|_| ())
 }
 
 /// Makes an object if there is none of its name; whether it was made.
@@ -155,11 +183,14 @@ pub(crate) fn own_call(kind: impl Into<KindRef>, namespace: &str, name: &str) ->
 /// `default/kubernetes`: how pods find this server.
 fn own_service(server: &Server) -> Value {
     let port = server.config.advertise.port();
-    let first = u32::from(server.config.service_cidr.network()) + 1;
+    // A server without a range serves no Services; the address is then nobody's, and refused.
+    let range = server.config.service_cidrs.first().copied().unwrap_or_default();
+    let ip = address_ranges::first(range);
     json!({
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
-            "type": "ClusterIP", "clusterIP": Ipv4Addr::from(first).to_string(), "sessionAffinity": "None",
+            "type": "ClusterIP", "clusterIP": ip, "sessionAffinity": "None",
+            "ipFamilies": [strategy::family(ip)], "ipFamilyPolicy": "SingleStack",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
         },
     })
@@ -186,12 +217,11 @@ async fn publish(server: &Arc<Server>) -> Outcome<()> {
         }
         return Ok(());
     };
-    let address_type = match first.ip() {
-        IpAddr::V4(_) => "IPv4",
-        IpAddr::V6(_) => "IPv6",
-    };
+    let address_type = strategy::family(first.ip());
     let ports = json!([{"name": "https", "port": first.port(), "protocol": "TCP"}]);
-    let ips = || peers.iter().map(|peer| peer.ip().to_string());
+    // A slice has addresses of one family.
+    let same = || peers.iter().filter(|peer| strategy::family(peer.ip()) == address_type);
+    let ips = || same().map(|peer| peer.ip().to_string());
     let addresses: Vec<Value> = ips().map(|ip| json!({"ip": ip})).collect();
     let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
     let object = json!({
@@ -229,13 +259,18 @@ async fn ensure_true(server: &Arc<Server>, kind: &'static Kind, object: Value, f
 }
 
 /// `kube-system/kube-dns`: how pods find names.
-fn dns_service(ip: Ipv4Addr) -> Value {
+fn dns_service(ips: &[IpAddr]) -> Value {
+    let policy = if ips.len() > 1 {
+        "PreferDualStack"
+    } else {
+        "SingleStack"
+    };
     let labels = json!({"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true",
         "kubernetes.io/name": "CoreDNS"});
     json!({
         "metadata": {"name": "kube-dns", "labels": labels},
         "spec": {
-            "type": "ClusterIP", "clusterIP": ip.to_string(),
+            "type": "ClusterIP", "clusterIP": ips.first(), "clusterIPs": ips, "ipFamilyPolicy": policy,
             "ports": [{"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53},
                 {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": 53}],
         },

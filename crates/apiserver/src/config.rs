@@ -2,7 +2,7 @@
 
 use crate::audit::AuditLog;
 use crate::tokens::keys::TokenKeys;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use std::time::Duration;
 /// The complete configuration of the API server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where Services get their addresses from; the first one is the API server's own (`default/kubernetes`).
-    pub service_cidr: Ipv4Net,
-    /// The address of the Service `kube-system/kube-dns`, within `service_cidr`.
-    pub dns_ip: Ipv4Addr,
+    /// Where Services get their addresses from: one range, or one of each family, that of Services which do not say
+    /// otherwise first. The first address of the first range is the API server's own (`default/kubernetes`).
+    pub service_cidrs: Vec<IpNet>,
+    /// The addresses of the Service `kube-system/kube-dns`, one within each of `service_cidrs`.
+    pub dns_ips: Vec<IpAddr>,
     /// Where node ports of Services come from.
     pub node_ports: RangeInclusive<u16>,
     /// Where pods could reach this server. A loopback address is not published in `default/kubernetes`.
@@ -53,8 +54,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
-            dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+            service_cidrs: vec![IpNet::new_assert(Ipv4Addr::new(10, 96, 0, 0).into(), 16)],
+            dns_ips: vec![Ipv4Addr::new(10, 96, 0, 10).into()],
             node_ports: 30000..=32767,
             advertise: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443),
             volumes_path: "/var/lib/steadfast/volumes".to_owned(),

@@ -6,6 +6,7 @@
 //!
 //! This crate must not know of controllers, schedulers or nodes other than as clients, nor of any store's insides.
 
+mod address_ranges;
 mod admission;
 mod asked;
 mod audit;

@@ -43,9 +43,10 @@ pub(crate) fn api_services() -> impl Iterator<Item = Value> {
     })
 }
 
-/// The ServiceCIDR of the server's own range.
-pub(crate) fn service_range(range: ipnet::Ipv4Net) -> Value {
-    json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range.trunc().to_string()]}})
+/// The ServiceCIDR of the server's own ranges.
+pub(crate) fn service_ranges(ranges: &[ipnet::IpNet]) -> Value {
+    let cidrs: Vec<String> = ranges.iter().map(|range| range.trunc().to_string()).collect();
+    json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}})
 }
 
 /// The status of that ServiceCIDR.

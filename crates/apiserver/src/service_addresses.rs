@@ -5,6 +5,7 @@
 //! IPAddress besides, which goes and comes in the same transactions; one that somebody else has made keeps its address
 //! from being given out.
 
+use crate::address_ranges;
 use crate::admission;
 use crate::clock;
 use crate::commit::Change;
@@ -15,17 +16,16 @@ use crate::status::{Outcome, internal};
 use crate::stored::Stored;
 use api::error::{FieldError, FieldErrorType, Status};
 use api::kinds::Kind;
+use api::strategy;
 use bytes::Bytes;
+use ipnet::IpNet;
 use rand::Rng;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// How many random picks are tried before the range is searched in order.
 const RANDOM_PICKS: usize = 32;
-
-/// The first addresses of the range are left to those who ask for one by name.
-const STATIC_BAND: u32 = 256;
 
 const IP_KEYS: &str = "/registry/ranges/serviceips/";
 const PORT_KEYS: &str = "/registry/ranges/servicenodeports/";
@@ -95,7 +95,8 @@ fn shown_key(ip: &str) -> String {
 /// The IPAddress of a Service: its key and its value. `holder` is the Service's namespace and name.
 fn shown(ip: &str, holder: &str) -> (String, Bytes) {
     let (namespace, name) = holder.split_once('/').unwrap_or(("", holder));
-    let labels = json!({"ipaddress.kubernetes.io/ip-family": "IPv4",
+    let family = ip.parse().map_or("IPv4", strategy::family);
+    let labels = json!({"ipaddress.kubernetes.io/ip-family": family,
         "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
     let address = json!({
         "metadata": {"name": ip, "uid": names::uid(), "creationTimestamp": clock::now_text(), "labels": labels},
@@ -140,7 +141,7 @@ pub(crate) async fn claim(server: &Server, kind: &Kind, service: &mut Value, old
     }
     let before = old.map(held).unwrap_or_default();
     let mut claims = Claims::default();
-    cluster_ip(server, kind, service, &before, &mut claims).await?;
+    cluster_ips(server, kind, service, old, &mut claims).await?;
     node_ports(server, kind, service, &before, &mut claims).await?;
     let after = held(service);
     claims.released = before.difference(&after).cloned().collect();
@@ -160,13 +161,19 @@ fn held(service: &Value) -> BTreeSet<String> {
             .filter(|port| *port > 0)
             .map(port_key),
     );
-    keys.extend(
-        text(&spec["clusterIP"])
-            .filter(|ip| *ip != "None")
-            .map(|ip| format!("{IP_KEYS}{ip}")),
-    );
+    let listed = strategy::listed(service, "clusterIPs");
+    let ips = text(&spec["clusterIP"])
+        .into_iter()
+        .chain(listed.iter().map(String::as_str));
+    keys.extend(ips.filter_map(ip_key));
     keys.remove(&port_key(0));
     keys
+}
+
+/// One address has one key, however it is written.
+fn ip_key(ip: &str) -> Option<String> {
+    let address: IpAddr = ip.parse().ok()?;
+    Some(format!("{IP_KEYS}{}", address.to_canonical()))
 }
 
 fn port_key(port: u64) -> String {
@@ -181,10 +188,6 @@ fn service_type(service: &Value) -> &str {
     text(&service["spec"]["type"]).unwrap_or("ClusterIP")
 }
 
-fn needs_cluster_ip(service: &Value) -> bool {
-    service_type(service) != "ExternalName"
-}
-
 fn needs_node_ports(service: &Value) -> bool {
     match service_type(service) {
         "NodePort" => true,
@@ -193,63 +196,81 @@ fn needs_node_ports(service: &Value) -> bool {
     }
 }
 
-async fn cluster_ip(
+/// Settles which families the Service has, and gives it an address of each.
+async fn cluster_ips(
     server: &Server,
     kind: &Kind,
     service: &mut Value,
-    before: &BTreeSet<String>,
+    old: Option<&Value>,
     claims: &mut Claims,
 ) -> Outcome<()> {
-    if !needs_cluster_ip(service) {
-        return Ok(());
-    }
-    let name = service["metadata"]["name"].as_str().unwrap_or("").to_owned();
-    let spec = &mut service["spec"];
-    let given = text(&spec["clusterIP"])
-        .or_else(|| text(&spec["clusterIPs"][0]))
-        .map(str::to_owned);
-    let chosen = match &given {
-        Some(ip) if ip == "None" || before.contains(&format!("{IP_KEYS}{ip}")) => ip.clone(),
-        Some(ip) => {
-            let refused = |why: &str| address_error(ip, why);
-            let in_range = ip
-                .parse()
-                .is_ok_and(|ip: Ipv4Addr| server.config.service_cidr.contains(&ip));
-            // What is no address at all is reported by validation.
-            if !in_range && ip.parse::<std::net::IpAddr>().is_ok() {
-                let error = refused("the provided network does not match the current range");
-                return Err(Box::new(Status::invalid(kind, &name, &[error])));
-            }
-            claims.taken.insert(
-                format!("{IP_KEYS}{ip}"),
-                Some(refused("provided IP is already allocated")),
-            );
-            ip.clone()
-        }
-        None => {
-            let ip = free_address(server).await?;
-            claims.taken.insert(format!("{IP_KEYS}{ip}"), None);
-            ip.to_string()
-        }
+    let refused = |service: &Value, error: FieldError| {
+        let name = service["metadata"]["name"].as_str().unwrap_or_default();
+        Box::new(Status::invalid(kind, name, &[error]))
     };
-    spec["clusterIP"] = json!(chosen);
-    if !spec["clusterIPs"].is_array() {
-        spec["clusterIPs"] = json!([chosen]);
+    let ranges = &server.config.service_cidrs;
+    let offered: Vec<&str> = ranges.iter().map(|range| strategy::family(range.addr())).collect();
+    let errors = strategy::settle_families(service, old, &offered);
+    if !errors.is_empty() {
+        let name = service["metadata"]["name"].as_str().unwrap_or_default();
+        return Err(Box::new(Status::invalid(kind, name, &errors)));
     }
-    if !spec["ipFamilies"].is_array() {
-        spec["ipFamilies"] = json!(["IPv4"]);
+    let families = strategy::listed(service, "ipFamilies");
+    let Some(first) = first_to_give(service, old, &families) else {
+        return Ok(());
+    };
+    let mut ips = strategy::listed(service, "clusterIPs");
+    ips.resize(families.len().max(ips.len()), String::new());
+    for (index, family) in families.iter().enumerate().skip(first) {
+        let range = ranges.iter().find(|range| strategy::family(range.addr()) == family);
+        // Families that the cluster does not have were refused before.
+        let Some(range) = range.copied() else { continue };
+        let Some(key) = ip_key(&ips[index]) else {
+            let ip = free_address(server, range).await?;
+            claims.taken.insert(format!("{IP_KEYS}{ip}"), None);
+            ips[index] = ip.to_string();
+            continue;
+        };
+        let error = |why: &str| address_error(&ips, &ips[index], why);
+        if !ips[index]
+            .parse()
+            .is_ok_and(|ip: IpAddr| range.contains(&ip.to_canonical()))
+        {
+            return Err(refused(
+                service,
+                error("the provided network does not match the current range"),
+            ));
+        }
+        claims
+            .taken
+            .insert(key, Some(error("provided IP is already allocated")));
     }
-    if text(&spec["ipFamilyPolicy"]).is_none() {
-        spec["ipFamilyPolicy"] = json!("SingleStack");
-    }
+    service["spec"]["clusterIP"] = json!(ips.first());
+    service["spec"]["clusterIPs"] = json!(ips);
     Ok(())
 }
 
-fn address_error(ip: &str, why: &str) -> FieldError {
+/// From which of its families on a Service gets addresses; `None` if it needs none, or has what it is going to have.
+fn first_to_give(service: &Value, old: Option<&Value>, families: &[String]) -> Option<usize> {
+    if service_type(service) == "ExternalName" || strategy::is_headless(service) {
+        return None;
+    }
+    match old {
+        None => Some(0),
+        Some(old) if service_type(old) == "ExternalName" => Some(0),
+        Some(old) if strategy::is_headless(old) => None,
+        Some(old) => {
+            let had = strategy::listed(old, "ipFamilies").len();
+            (had == 1 && families.len() == 2).then_some(1)
+        }
+    }
+}
+
+fn address_error(ips: &[String], ip: &str, why: &str) -> FieldError {
     FieldError {
         error: FieldErrorType::Invalid,
         field: "spec.clusterIPs".to_owned(),
-        value: Some(json!([ip])),
+        value: Some(json!(ips)),
         detail: format!("failed to allocate IP {ip}: {why}"),
     }
 }
@@ -314,24 +335,17 @@ fn port_error(index: usize, port: u64, why: &str) -> FieldError {
     }
 }
 
-async fn free_address(server: &Server) -> Outcome<Ipv4Addr> {
-    let range = server.config.service_cidr;
-    let (first, last) = (
-        u32::from(range.network()) + 1,
-        u32::from(range.broadcast()).saturating_sub(1),
-    );
-    let size = last.saturating_sub(first) + 1;
-    let band = STATIC_BAND.min(size / 16);
-    let picks: Vec<u32> = {
+async fn free_address(server: &Server, range: IpNet) -> Outcome<IpAddr> {
+    let (first, last) = address_ranges::bounds(range);
+    let from = address_ranges::first_to_pick(range);
+    let picks: Vec<u128> = {
         let mut rng = ambient::rng();
-        (0..RANDOM_PICKS)
-            .map(|_| rng.random_range(first + band..=last))
-            .collect()
+        (0..RANDOM_PICKS).map(|_| rng.random_range(from..=last)).collect()
     };
     for pick in picks.into_iter().chain(first..=last) {
-        let ip = Ipv4Addr::from(pick);
+        let ip = address_ranges::address(range, pick);
         // The addresses with a fixed meaning are free only until their Services are made at the first start.
-        let reserved = ip == server.config.dns_ip || pick == first;
+        let reserved = server.config.dns_ips.contains(&ip) || pick == first;
         if reserved || server.read_key(format!("{IP_KEYS}{ip}")).await?.is_some() {
             continue;
         }

@@ -8,7 +8,7 @@ mod api;
 use api::Api;
 use apiserver::{Config, User};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -288,7 +288,7 @@ async fn services_hold_their_addresses() {
         .await
         .ok();
     let ip: Ipv4Addr = made["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
-    assert!(Config::default().service_cidr.contains(&ip));
+    assert!(Config::default().service_cidrs[0].contains(&IpAddr::from(ip)));
     assert_eq!(made["spec"]["clusterIPs"], json!([ip.to_string()]));
     assert_eq!(
         (&made["spec"]["ipFamilies"], &made["spec"]["ipFamilyPolicy"]),
@@ -379,8 +379,8 @@ async fn addresses_follow_the_type() {
 #[tokio::test]
 async fn many_services_never_share_an_address() {
     let api = Api::with(Config {
-        service_cidr: "10.0.0.0/26".parse().unwrap(),
-        dns_ip: Ipv4Addr::new(10, 0, 0, 10),
+        service_cidrs: vec!["10.0.0.0/26".parse().unwrap()],
+        dns_ips: vec![Ipv4Addr::new(10, 0, 0, 10).into()],
         ..Config::default()
     })
     .await;

@@ -59,38 +59,17 @@ fn service(spec: &mut Value) {
     }
     if is_external || kind == "ClusterIP" {
         set_absent(spec, "internalTrafficPolicy", "Cluster");
-        families(spec);
+        list_address(spec);
     }
 }
 
-/// What upstream's allocator settles on in a cluster of one address family.
-fn families(spec: &mut Value) {
-    if let Some(ip) = spec["clusterIP"]
-        .as_str()
-        .filter(|ip| !ip.is_empty())
-        .map(str::to_owned)
-    {
-        set_absent(spec, "clusterIPs", json!([ip]));
-    } else if let Some(ip) = spec["clusterIPs"].as_array().and_then(|ips| ips.first()).cloned() {
-        spec["clusterIP"] = ip;
-    }
-    let selects = spec["selector"].as_object().is_some_and(|labels| !labels.is_empty());
-    // Nobody knows the families of endpoints that the user fills in, so a headless Service takes both.
-    if spec["clusterIP"] == "None" && !selects {
-        set_absent(spec, "ipFamilyPolicy", "RequireDualStack");
-        let single = spec["ipFamilyPolicy"] == "SingleStack";
-        set_absent(
-            spec,
-            "ipFamilies",
-            if single {
-                json!(["IPv4"])
-            } else {
-                json!(["IPv4", "IPv6"])
-            },
-        );
-    } else {
-        set_absent(spec, "ipFamilyPolicy", "SingleStack");
-        set_absent(spec, "ipFamilies", json!(["IPv4"]));
+/// Old clients know one address only. What families a Service has is settled when it gets its addresses
+/// ([`crate::strategy::settle_families`]).
+fn list_address(spec: &mut Value) {
+    let listed = spec["clusterIPs"].as_array().is_some_and(|ips| !ips.is_empty());
+    let ip = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
+    if !ip.is_empty() && !listed {
+        spec["clusterIPs"] = json!([ip]);
     }
     if let Value::Object(fields) = spec {
         fields.retain(|_, value| !value.is_null());

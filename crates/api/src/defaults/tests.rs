@@ -19,6 +19,9 @@ fn defaulted(group: &str, plural: &str, manifest: Value) -> Value {
 fn created(group: &str, plural: &str, manifest: Value) -> Value {
     let mut object = defaulted(group, plural, manifest);
     strategy::prepare_create(by_resource(group, "v1", plural).unwrap(), &mut object);
+    if plural == "services" {
+        assert_eq!(strategy::settle_families(&mut object, None, &["IPv4"]), []);
+    }
     object
 }
 

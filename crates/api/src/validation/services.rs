@@ -1,7 +1,7 @@
 //! What valid Services, Endpoints and EndpointSlices are.
 
 use super::place::{Errors, Place};
-use super::{metadata, names};
+use super::{families, metadata, names};
 use crate::error::FieldError;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ pub(super) fn create(service: &Place<'_>, errors: &mut Errors) {
     metadata::labels(&spec.at("selector"), errors);
     affinity(&spec, errors);
     ports(&spec, kind, errors);
-    addresses(&spec, kind, errors);
+    families::check(service, errors);
     for ip in spec.at("externalIPs").items() {
         ip.must_be_ip(errors);
     }
@@ -123,42 +123,6 @@ fn ports(spec: &Place<'_>, kind: &str, errors: &mut Errors) {
     }
 }
 
-fn addresses(spec: &Place<'_>, kind: &str, errors: &mut Errors) {
-    if kind == "ExternalName" {
-        return;
-    }
-    let (one, many) = (spec.at("clusterIP"), spec.at("clusterIPs"));
-    let first = many.items().next().map(|item| item.text());
-    if let Some(first) = first
-        && first != one.text()
-    {
-        errors.push(many.invalid("first value must match `clusterIP`"));
-    }
-    for ip in many.items() {
-        if ip.text() == "None" {
-            if many.len() > 1 {
-                errors.push(many.invalid("'None' must be the first and only value"));
-            }
-        } else {
-            ip.must_be_ip(errors);
-        }
-    }
-    for family in spec.at("ipFamilies").items() {
-        family.must_be_one_of(&["IPv4", "IPv6"], errors);
-    }
-    let policy = spec.at("ipFamilyPolicy");
-    policy.must_be_one_of(&["PreferDualStack", "RequireDualStack", "SingleStack"], errors);
-    let is_open = one.text() == "None" && spec.at("selector").len() == 0;
-    if policy.text() == "RequireDualStack" && !is_open {
-        errors.push(policy.invalid("this cluster is not configured for dual-stack services"));
-    }
-    if !is_open && spec.at("ipFamilies").items().any(|family| family.text() == "IPv6") {
-        let families = spec.at("ipFamilies");
-        let path = format!("{}[0]", families.path);
-        errors.push(FieldError::invalid(path, "IPv6", "not configured on this cluster"));
-    }
-}
-
 fn policies(spec: &Place<'_>, kind: &str, errors: &mut Errors) {
     let external = spec.at("externalTrafficPolicy");
     let is_external =
@@ -189,19 +153,7 @@ fn policies(spec: &Place<'_>, kind: &str, errors: &mut Errors) {
 
 /// An address, once given, stays for as long as the type has one.
 pub(super) fn update(new: &Place<'_>, old: &Place<'_>, errors: &mut Errors) {
-    let (spec, old_spec) = (new.at("spec"), old.at("spec"));
-    let has_address = |spec: &Place<'_>| spec.at("type").text() != "ExternalName";
-    if has_address(&spec) && has_address(&old_spec) {
-        let before = old_spec.at("clusterIP").text();
-        let ips = spec.at("clusterIPs");
-        if !before.is_empty() && spec.at("clusterIP").text() != before {
-            errors.push(FieldError::invalid(
-                format!("{}[0]", ips.path),
-                ips.value.clone(),
-                "may not change once set",
-            ));
-        }
-    }
+    families::update(new, old, errors);
     create(new, errors);
 }
 
