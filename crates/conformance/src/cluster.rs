@@ -36,6 +36,7 @@ pub struct Cluster {
     dir: TempDir,
     port: u16,
     runtime: Runtime,
+    options: Vec<String>,
     // Bridge and DNS address are the machine's: one cluster at a time. Declared last, so released last.
     _machine: File,
 }
@@ -89,7 +90,15 @@ impl Cluster {
     /// # Errors
     /// When it does not become ready.
     pub fn start(runtime: Runtime) -> anyhow::Result<Self> {
-        Self::begin(runtime, true)
+        Self::begin(runtime, true, &[])
+    }
+
+    /// The same with further options of `steadfast up`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_with_options(runtime: Runtime, options: &[&str]) -> anyhow::Result<Self> {
+        Self::begin(runtime, true, options)
     }
 
     /// The same with the controllers in a process of their own, which has only the rights shipped for it.
@@ -97,7 +106,7 @@ impl Cluster {
     /// # Errors
     /// When it does not become ready.
     pub fn start_with_controllers_apart(runtime: Runtime) -> anyhow::Result<Self> {
-        let mut this = Self::begin(runtime, false)?;
+        let mut this = Self::begin(runtime, false, &[])?;
         let (server, authority) = (
             format!("https://127.0.0.1:{}", this.port),
             this.data_dir().join("pki/ca.crt"),
@@ -107,7 +116,7 @@ impl Cluster {
         Ok(this)
     }
 
-    fn begin(runtime: Runtime, has_own_controllers: bool) -> anyhow::Result<Self> {
+    fn begin(runtime: Runtime, has_own_controllers: bool, options: &[&str]) -> anyhow::Result<Self> {
         let lock = lock_machine()?;
         // A short path: unix socket paths are limited to 107 bytes.
         let dir = tempfile::Builder::new().prefix("sf-").tempdir_in("/var/tmp")?;
@@ -118,6 +127,7 @@ impl Cluster {
             containerd: None,
             port: free_port()?,
             runtime,
+            options: options.iter().map(|&option| option.to_owned()).collect(),
             dir,
             _machine: lock,
         };
@@ -166,6 +176,7 @@ impl Cluster {
         let mut command = Command::new(binary());
         command.args(words).arg("--data-dir").arg(self.data_dir());
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.args(&self.options);
         match (&self.containerd, self.runtime) {
             (Some(containerd), _) => {
                 command.args(["--container-runtime-endpoint", &containerd.endpoint()]);

@@ -3,12 +3,12 @@
 //! The address lies on a link of its own on the host. It stays there when the process ends, so a restart finds it.
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkUnspec, RouteMessageBuilder};
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The name of the link.
 pub const LINK_NAME: &str = "steadfast-dns";
@@ -70,9 +70,15 @@ pub async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Resul
             return Ok(());
         }
         let index = ensure_link(&handle).await?;
+        if missing.iter().any(IpAddr::is_ipv6) {
+            allow_six();
+        }
         for address in missing {
             let prefix = if address.is_ipv4() { 32 } else { 128 };
-            match handle.address().add(index, address, prefix).execute().await {
+            let mut add = handle.address().add(index, address, prefix);
+            // Nobody else can have it, so there is nobody to ask before it is used.
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            match add.execute().await {
                 Err(error) if code(&error) != Some(EEXIST) => {
                     return Err(LinkError::Address { address, source: error });
                 }
@@ -89,14 +95,24 @@ pub async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Resul
 ///
 /// # Errors
 /// [`LinkError`] if the kernel refuses.
-pub async fn ensure_route(base: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
+pub async fn ensure_route(base: IpAddr, prefix: u8) -> Result<(), LinkError> {
     with_netlink(async |handle| {
         let index = ensure_link(&handle).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(base, prefix)
-            .output_interface(index)
-            .scope(RouteScope::Link)
-            .build();
+        if base.is_ipv6() {
+            allow_six();
+        }
+        // Scopes are IPv4's.
+        let route = match base {
+            IpAddr::V4(base) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(base, prefix)
+                .output_interface(index)
+                .scope(RouteScope::Link)
+                .build(),
+            IpAddr::V6(base) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(base, prefix)
+                .output_interface(index)
+                .build(),
+        };
         match handle.route().add(route).execute().await {
             Err(error) if code(&error) != Some(EEXIST) => {
                 let to = format!("{base}/{prefix}");
@@ -156,6 +172,14 @@ async fn ensure_link(handle: &Handle) -> Result<u32, LinkError> {
     let up = LinkUnspec::new_with_index(index).up().build();
     handle.link().set(up).execute().await.map_err(LinkError::Make)?;
     Ok(index)
+}
+
+/// Machines may keep IPv6 from new links. Where that cannot be changed, adding an address says so better.
+fn allow_six() {
+    let setting = format!("/proc/sys/net/ipv6/conf/{LINK_NAME}/disable_ipv6");
+    if let Err(error) = std::fs::write(&setting, "0") {
+        tracing::debug!(%error, setting, "cannot allow IPv6");
+    }
 }
 
 /// A dummy link; where the kernel has none, a bridge without ports does as well.
@@ -220,7 +244,9 @@ mod tests {
             for _ in 0..2 {
                 ensure_addresses([address, six, loopback]).await.unwrap();
             }
-            tokio::net::UdpSocket::bind((address, 53)).await.unwrap();
+            for bound in [address, six] {
+                tokio::net::UdpSocket::bind((bound, 53)).await.unwrap();
+            }
             let found = with_netlink(async |handle| addresses(&handle).await).await.unwrap();
             assert_eq!(
                 found.iter().filter(|found| **found == address).count() % 2,
@@ -244,11 +270,15 @@ mod tests {
                 socket.connect("10.96.5.6:53").await
             };
             assert_eq!(reach().await.unwrap_err().kind(), io::ErrorKind::NetworkUnreachable);
-            ensure_addresses(["10.96.0.1".parse().unwrap()]).await.unwrap();
+            let own = ["10.96.0.1", "fd00:96::1"].map(|own| own.parse::<IpAddr>().unwrap());
+            ensure_addresses(own).await.unwrap();
             for _ in 0..2 {
-                ensure_route(Ipv4Addr::new(10, 96, 0, 0), 16).await.unwrap();
+                ensure_route("10.96.0.0".parse().unwrap(), 16).await.unwrap();
+                ensure_route("fd00:96::".parse().unwrap(), 108).await.unwrap();
             }
             reach().await.unwrap();
+            let six = tokio::net::UdpSocket::bind("[::]:0").await.unwrap();
+            six.connect("[fd00:96::5]:53").await.unwrap();
             remove_link().await.unwrap();
             assert!(reach().await.is_err());
         });

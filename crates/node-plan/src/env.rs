@@ -18,8 +18,8 @@ pub struct Sources {
     pub services: Vec<Service>,
     /// The pod's addresses.
     pub pod_ips: Vec<String>,
-    /// The node's address.
-    pub host_ip: String,
+    /// The node's addresses, the main one first.
+    pub host_ips: Vec<String>,
     /// What the node offers, for limits that are not set.
     pub allocatable: BTreeMap<String, Quantity>,
     /// Service account tokens by (audience, requested seconds).
@@ -173,7 +173,8 @@ pub fn field_value(pod: &Pod, path: &str, sources: &Sources) -> Result<String, S
         "metadata.annotations" => lines(meta.annotations.as_ref()),
         "spec.nodeName" => spec.and_then(|s| s.node_name.clone()).unwrap_or_default(),
         "spec.serviceAccountName" => spec.and_then(|s| s.service_account_name.clone()).unwrap_or_default(),
-        "status.hostIP" | "status.hostIPs" => sources.host_ip.clone(),
+        "status.hostIP" => sources.host_ips.first().cloned().unwrap_or_default(),
+        "status.hostIPs" => sources.host_ips.join(","),
         "status.podIP" => sources.pod_ips.first().cloned().unwrap_or_default(),
         "status.podIPs" => sources.pod_ips.join(","),
         _ => return Err(format!("unsupported fieldPath: {path}")),
@@ -298,7 +299,12 @@ fn variables_of(service: &Service, name: &str, ip: &str, all: &mut BTreeMap<Stri
     for (i, port) in ports.iter().enumerate() {
         let number = port.port;
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        let url = format!("{}://{ip}:{number}", protocol.to_ascii_lowercase());
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
+        let url = format!("{}://{host}:{number}", protocol.to_ascii_lowercase());
         if i == 0 {
             all.insert(format!("{name}_SERVICE_HOST"), ip.to_owned());
             all.insert(format!("{name}_SERVICE_PORT"), number.to_string());
@@ -421,7 +427,8 @@ mod tests {
     #[test]
     fn fields() {
         let sources = Sources {
-            pod_ips: vec!["10.244.0.2".into()],
+            pod_ips: vec!["10.244.0.2".into(), "fd00::2".into()],
+            host_ips: vec!["192.0.2.2".into(), "fd01::2".into()],
             ..Sources::default()
         };
         let check = |path: &str, expected: Result<&str, &str>| {
@@ -432,6 +439,9 @@ mod tests {
         check("metadata.labels['b']", Ok("c"));
         check("metadata.labels", Ok("app=\"a\\\"b\"\nb=\"c\""));
         check("status.podIP", Ok("10.244.0.2"));
+        check("status.podIPs", Ok("10.244.0.2,fd00::2"));
+        check("status.hostIP", Ok("192.0.2.2"));
+        check("status.hostIPs", Ok("192.0.2.2,fd01::2"));
         check("spec.nope", Err("unsupported fieldPath: spec.nope"));
     }
 

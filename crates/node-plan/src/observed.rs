@@ -26,8 +26,8 @@ pub struct Observed<'a> {
     pub volumes: &'a Volumes,
     /// Work that is under way, by container name or [`POD_SUBJECT`].
     pub busy: &'a BTreeMap<String, Job>,
-    /// The node's address.
-    pub host_ip: &'a str,
+    /// The node's addresses, the main one first.
+    pub host_ips: &'a [String],
     /// Name of the runtime, the scheme of container ids (`containerd://…`).
     pub runtime: &'a str,
 }

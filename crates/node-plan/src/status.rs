@@ -40,10 +40,8 @@ pub(crate) fn pod_status(seen: &Observed<'_>, now: Timestamp) -> PodStatus {
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions(seen, spec, phase, &init, &main, now)),
-        host_ip: Some(seen.host_ip.to_owned()),
-        host_ips: Some(vec![HostIP {
-            ip: seen.host_ip.to_owned(),
-        }]),
+        host_ip: seen.host_ips.first().cloned(),
+        host_ips: Some(seen.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: ips.first().cloned(),
         pod_ips: Some(ips.into_iter().map(|ip| PodIP { ip }).collect::<Vec<_>>()).filter(|ips| !ips.is_empty()),
         start_time: Some(Time(start_time(seen))),
@@ -82,7 +80,7 @@ pub(crate) fn start_time(seen: &Observed<'_>) -> Timestamp {
 fn addresses(seen: &Observed<'_>, old: &PodStatus) -> Vec<String> {
     if seen.host_network() {
         return if seen.newest_sandbox().is_some() {
-            vec![seen.host_ip.to_owned()]
+            seen.host_ips.to_vec()
         } else {
             Vec::new()
         };

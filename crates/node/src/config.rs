@@ -21,8 +21,10 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// Where the container runtime listens, e.g. `unix:///run/containerd/containerd.sock`.
     pub runtime_endpoint: String,
-    /// Address of the node (`InternalIP`, `status.hostIP`).
-    pub node_ip: IpAddr,
+    /// Addresses of the node (`InternalIP`, `status.hostIPs`): one, or one of each family, the main one first.
+    pub node_ips: Vec<IpAddr>,
+    /// The ranges of pods' addresses (`spec.podCIDRs`), in the order of pods' addresses; none where others know them.
+    pub pod_cidrs: Vec<String>,
     /// Name servers of pods with `dnsPolicy: ClusterFirst`.
     pub cluster_dns: Vec<IpAddr>,
     /// Domain of the cluster, e.g. `cluster.local`.
@@ -44,6 +46,13 @@ pub struct Config {
     pub pod_pids_max: u32,
     /// The version the Node tells, e.g. `v1.36.1+steadfast`.
     pub version: String,
+}
+
+impl Config {
+    /// The node's addresses as texts.
+    pub(crate) fn node_addresses(&self) -> Vec<String> {
+        self.node_ips.iter().map(IpAddr::to_string).collect()
+    }
 }
 
 /// Resources kept back for the system.

@@ -57,7 +57,8 @@ impl Target {
     }
 }
 
-fn bracketed(host: &str) -> String {
+/// A host as it stands before a colon and a port.
+pub(crate) fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
     } else {

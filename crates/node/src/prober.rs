@@ -185,7 +185,7 @@ async fn once(subject: &Subject, kind: ProbeKind, probe: &Probe, timeout: Durati
             Err(why) => return Outcome::Unknown(why),
         };
         return match tokio::time::timeout(timeout, http::dial(host, port)).await {
-            Err(_) => Outcome::Failure(format!("dial tcp {host}:{port}: i/o timeout")),
+            Err(_) => Outcome::Failure(format!("dial tcp {}:{port}: i/o timeout", http::bracketed(host))),
             Ok(Err(why)) => Outcome::Failure(why),
             Ok(Ok(_)) => Outcome::Success,
         };
@@ -235,7 +235,7 @@ struct HealthCheckResponse {
 }
 
 async fn grpc_probe(subject: &Subject, grpc: &GRPCAction, timeout: Duration) -> Outcome {
-    let address = format!("{}:{}", subject.pod_ip, grpc.port);
+    let address = format!("{}:{}", http::bracketed(&subject.pod_ip), grpc.port);
     let endpoint = match tonic::transport::Endpoint::from_shared(format!("http://{address}")) {
         Ok(endpoint) => endpoint,
         Err(error) => return Outcome::Unknown(error.to_string()),

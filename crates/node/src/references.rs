@@ -92,7 +92,7 @@ impl References {
                 .map(|service| (**service).clone())
                 .collect(),
             pod_ips,
-            host_ip: node.config.node_ip.to_string(),
+            host_ips: node.config.node_addresses(),
             allocatable: node.machine.allocatable(&node.config),
             ..Sources::default()
         };

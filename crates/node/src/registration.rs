@@ -83,7 +83,11 @@ async fn try_register(node: &Node) -> Result<NodeObject, kube::Error> {
             annotations: Some([annotation].into()),
             ..ObjectMeta::default()
         },
-        spec: Some(NodeSpec::default()),
+        spec: Some(NodeSpec {
+            pod_cidr: node.config.pod_cidrs.first().cloned(),
+            pod_cidrs: Some(node.config.pod_cidrs.clone()).filter(|cidrs| !cidrs.is_empty()),
+            ..NodeSpec::default()
+        }),
         status: Some(status(node, None).await),
     };
     let known = match nodes.create(&PostParams::default(), &object).await {
@@ -93,15 +97,28 @@ async fn try_register(node: &Node) -> Result<NodeObject, kube::Error> {
         }
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
             let labels = json!({"metadata": {"labels": node.labels}});
-            nodes
+            let known = nodes
                 .patch(name, &PatchParams::default(), &Patch::Merge(labels))
-                .await?
+                .await?;
+            tell_pod_ranges(node, &nodes, known).await?
         }
         Err(error) => return Err(error),
     };
     node.recorder
         .node(&known, Severity::Normal, "Starting", "Starting kubelet.");
     report(node, &nodes, &known).await
+}
+
+/// The ranges of pods' addresses are told once, as the API has it.
+async fn tell_pod_ranges(node: &Node, nodes: &Api<NodeObject>, known: NodeObject) -> Result<NodeObject, kube::Error> {
+    let cidrs = &node.config.pod_cidrs;
+    let is_told = known.spec.as_ref().is_some_and(|spec| spec.pod_cidrs.is_some());
+    if is_told || cidrs.is_empty() {
+        return Ok(known);
+    }
+    let ranges = json!({"spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs}});
+    let name = &node.config.node_name;
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(ranges)).await
 }
 
 /// Writes the status; the object then.
@@ -213,21 +230,25 @@ fn add_extended(
     }
 }
 
-async fn status(node: &Node, old: Option<&NodeStatus>) -> NodeStatus {
+fn addresses(node: &Node) -> Vec<NodeAddress> {
     let address = |type_: &str, address: String| NodeAddress {
         type_: type_.to_owned(),
         address,
     };
+    let own = node.config.node_addresses().into_iter();
+    own.map(|ip| address("InternalIP", ip))
+        .chain([address("Hostname", node.config.node_name.clone())])
+        .collect()
+}
+
+async fn status(node: &Node, old: Option<&NodeStatus>) -> NodeStatus {
     let mut capacity = node.machine.capacity(&node.config);
     let mut allocatable = node.machine.allocatable(&node.config);
     add_extended(&mut capacity, &mut allocatable, old);
     NodeStatus {
         capacity: Some(capacity),
         allocatable: Some(allocatable),
-        addresses: Some(vec![
-            address("InternalIP", node.config.node_ip.to_string()),
-            address("Hostname", node.config.node_name.clone()),
-        ]),
+        addresses: Some(addresses(node)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: i32::from(node.kubelet_port),

@@ -216,7 +216,7 @@ impl Worker {
     fn plan(&mut self) -> Plan {
         let now = Timestamp::now();
         let containers: Vec<_> = self.records.containers.iter().map(|r| r.container.clone()).collect();
-        let host_ip = self.node.config.node_ip.to_string();
+        let host_ips = self.node.config.node_addresses();
         let (plan, stopping) = {
             let mut seen = Observed {
                 pod: &self.pod,
@@ -226,7 +226,7 @@ impl Worker {
                 memory: &self.memory,
                 volumes: &self.volumes,
                 busy: &self.busy,
-                host_ip: &host_ip,
+                host_ips: &host_ips,
                 runtime: &self.node.runtime_name,
             };
             let stopping = node_plan::stopping(&seen, now);
@@ -370,7 +370,7 @@ impl Worker {
         let host_network = self.pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
         let sandbox = self.records.sandboxes.iter().max_by_key(|s| (s.attempt, s.created_at));
         let pod_ips = if host_network {
-            vec![self.node.config.node_ip.to_string()]
+            self.node.config.node_addresses()
         } else {
             sandbox.map(|s| s.ips.clone()).unwrap_or_default()
         };

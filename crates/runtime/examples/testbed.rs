@@ -29,7 +29,10 @@ fn config(args: &[String]) -> runtime::Config {
         socket: state.join("cri.sock"),
         state,
         bridge: args[2].clone(),
-        pod_cidr: args[3].parse().expect("a range of addresses"),
+        pod_cidrs: args[3]
+            .split(',')
+            .map(|range| range.parse().expect("a range of addresses"))
+            .collect(),
         cgroup_parent: format!("/{}", args[2]),
         oci_runtime,
         ..runtime::Config::new(PathBuf::from(&args[0]).as_path())

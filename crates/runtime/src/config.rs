@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
 /// Which program creates and runs containers.
@@ -27,8 +27,9 @@ pub struct Config {
     pub executable: PathBuf,
     /// The program that creates and runs containers.
     pub oci_runtime: OciRuntime,
-    /// The addresses of pods; the first one is the gateway's.
-    pub pod_cidr: Ipv4Net,
+    /// The addresses of pods: one range, or one of each family, the main one first. The first address of each is the
+    /// gateway's.
+    pub pod_cidrs: Vec<IpNet>,
     /// Name of the bridge that pods are connected to, and of the nft table.
     pub bridge: String,
     /// Parent of the cgroups of containers whose sandbox names none.
@@ -37,9 +38,6 @@ pub struct Config {
 
 impl Config {
     /// The usual configuration of a runtime that keeps its files below `root`.
-    ///
-    /// # Panics
-    /// Never: the built-in address range is valid.
     #[must_use]
     pub fn new(root: &Path) -> Self {
         // Two runtimes on one machine must not meet in /run, nor may socket paths grow with the root's.
@@ -52,15 +50,9 @@ impl Config {
             state,
             executable: PathBuf::from("/proc/self/exe"),
             oci_runtime: OciRuntime::Embedded,
-            pod_cidr: Ipv4Net::new([10, 244, 0, 0].into(), 16).expect("16 is a prefix length"),
+            pod_cidrs: vec![Ipv4Net::new_assert([10, 244, 0, 0].into(), 16).into()],
             bridge: "steadfast0".to_owned(),
             cgroup_parent: "/steadfast".to_owned(),
         }
-    }
-
-    /// The address pods use as their gateway.
-    #[must_use]
-    pub fn gateway(&self) -> std::net::Ipv4Addr {
-        std::net::Ipv4Addr::from(u32::from(self.pod_cidr.network()) + 1)
     }
 }

@@ -1,27 +1,32 @@
-//! The built-in pod network: one bridge, one address and one veth pair per sandbox, masquerading towards the outside.
+//! The built-in pod network: one bridge, one veth pair per sandbox with an address of each family that pods have,
+//! masquerading towards the outside.
 
 mod addresses;
+mod forwarding;
 mod host_ports;
 mod links;
+mod ranges;
+mod rules;
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 pub(crate) use addresses::Addresses;
 pub(crate) use host_ports::{HostPort, wanted as wanted_host_ports};
+pub(crate) use ranges::Ranges;
+use rules::Family;
 
 /// The network of one runtime.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     pub(crate) bridge: String,
-    pub(crate) pod_cidr: Ipv4Net,
-    pub(crate) gateway: Ipv4Addr,
+    pub(crate) ranges: Ranges,
 }
 
 /// Why a network could not be made or changed.
@@ -49,17 +54,17 @@ pub enum NetworkError {
         /// What it printed.
         reason: String,
     },
-    /// Every address of the range is in use.
-    #[error("no address is left in {cidr}")]
+    /// Every address of the ranges is in use.
+    #[error("no address is left in {ranges}")]
     NoAddress {
-        /// The range.
-        cidr: Ipv4Net,
+        /// The ranges.
+        ranges: String,
     },
-    /// The range is too small to hold a gateway and a pod.
-    #[error("the pod address range {cidr} holds no pod")]
+    /// A range is too small to hold a gateway and a pod.
+    #[error("the pod address range {ranges} holds no pod")]
     TooSmall {
-        /// The range.
-        cidr: Ipv4Net,
+        /// The ranges.
+        ranges: String,
     },
 }
 
@@ -73,20 +78,34 @@ impl Network {
     ///
     /// `ports` are those of the sandboxes that are connected already.
     pub(crate) async fn set_up(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
-        if self.pod_cidr.prefix_len() > 30 {
-            return Err(NetworkError::TooSmall { cidr: self.pod_cidr });
+        let (first, end) = self.ranges.places();
+        if first >= end {
+            let ranges = self.ranges.to_string();
+            return Err(NetworkError::TooSmall { ranges });
         }
         links::make_bridge(self).await?;
-        let forward = Path::new("/proc/sys/net/ipv4/ip_forward");
-        if !std::fs::read_to_string(forward).is_ok_and(|text| text.trim() == "1") {
-            std::fs::write(forward, "1").map_err(system("turn IP forwarding on"))?;
+        let six = self.ranges.six();
+        if self.ranges.four().is_some() {
+            forwarding::turn_on_four()?;
         }
-        // For 127.0.0.1:hostPort; that nobody else gets at what listens there, our rules see to.
-        let localnet = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", self.bridge);
-        let rules = self.rules() + &host_ports::open(&self.bridge, ports);
+        if six.is_some() {
+            forwarding::turn_on_six(&self.bridge)?;
+        }
+        for range in self.ranges.iter() {
+            self.set_up_rules(Family::of(range), range, ports).await?;
+        }
+        if six.is_none() {
+            self.forget(Family::Six).await;
+        }
+        Ok(())
+    }
+
+    async fn set_up_rules(&self, family: Family, range: IpNet, ports: &[HostPort]) -> Result<(), NetworkError> {
+        let rules = rules::table(family, &self.bridge, range) + &host_ports::open(family, &self.bridge, ports);
         // A machine that cannot masquerade still has a network that its pods can use among themselves.
         match self.nft(&rules).await {
-            Ok(()) => std::fs::write(&localnet, "1").map_err(system(format!("write {localnet}")))?,
+            Ok(()) if family == Family::Four => forwarding::allow_loopback(&self.bridge)?,
+            Ok(()) => {}
             Err(NetworkError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 tracing::warn!("nft is not installed: pods reach each other and this machine, but nothing beyond it");
             }
@@ -94,6 +113,7 @@ impl Network {
                 let error = crate::failure::chain(&error);
                 tracing::warn!(
                     error,
+                    %range,
                     "cannot masquerade: pods reach each other and this machine, but nothing beyond it"
                 );
             }
@@ -101,12 +121,25 @@ impl Network {
         Ok(())
     }
 
+    /// Removes what an earlier configuration has left of a family that pods do not have any more.
+    async fn forget(&self, family: Family) {
+        if let Err(error) = self.nft(&rules::none(family, &self.bridge)).await {
+            let error = crate::failure::chain(&error);
+            tracing::debug!(error, "cannot remove the rules of IPv6, so there are none");
+        }
+    }
+
     /// Opens ports of the node that lead to a pod.
     pub(crate) async fn open_ports(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
         if ports.is_empty() {
             return Ok(());
         }
-        self.nft(&host_ports::open(&self.bridge, ports)).await
+        self.nft(
+            &Family::BOTH
+                .map(|family| host_ports::open(family, &self.bridge, ports))
+                .concat(),
+        )
+        .await
     }
 
     /// Closes ports of the node; closed already is fine.
@@ -114,14 +147,24 @@ impl Network {
         if ports.is_empty() {
             return Ok(());
         }
-        self.nft(&host_ports::close(&self.bridge, ports)).await
+        self.nft(
+            &Family::BOTH
+                .map(|family| host_ports::close(family, &self.bridge, ports))
+                .concat(),
+        )
+        .await
     }
 
-    /// Connects the network namespace held by `namespace`: its eth0 gets `address`.
-    pub(crate) async fn connect(&self, id: &str, namespace: PathBuf, address: Ipv4Addr) -> Result<(), NetworkError> {
-        links::make_pair(self, &host_end(id), &namespace, address).await?;
+    /// Connects the network namespace held by `namespace`: its eth0 gets `addresses`.
+    pub(crate) async fn connect(
+        &self,
+        id: &str,
+        namespace: PathBuf,
+        addresses: Vec<IpAddr>,
+    ) -> Result<(), NetworkError> {
+        links::make_pair(self, &host_end(id), &namespace, &addresses).await?;
         let network = self.clone();
-        let inside = move || links::configure_inside(&network, address);
+        let inside = move || links::configure_inside(&network, &addresses);
         tokio::task::spawn_blocking(move || crate::namespaces::within_network(&namespace, inside))
             .await
             .map_err(|error| system("configure the pod's interface")(error.into()))?
@@ -136,30 +179,11 @@ impl Network {
     /// Removes the bridge and the rules.
     pub(crate) async fn tear_down(&self) -> Result<(), NetworkError> {
         links::remove(&self.bridge).await?;
-        match self
-            .nft(&format!("add table ip {0}\ndelete table ip {0}\n", self.bridge))
-            .await
-        {
+        self.forget(Family::Six).await;
+        match self.nft(&rules::none(Family::Four, &self.bridge)).await {
             Err(NetworkError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
-    }
-
-    /// Replaces our own table, and nobody else's.
-    fn rules(&self) -> String {
-        let Self { bridge, pod_cidr, .. } = self;
-        format!(
-            "add table ip {bridge}
-delete table ip {bridge}
-table ip {bridge} {{
-  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {pod_cidr} ip daddr != {pod_cidr} oifname != \"{bridge}\" masquerade
-  }}
-{}}}
-",
-            host_ports::rules(self)
-        )
     }
 
     async fn nft(&self, rules: &str) -> Result<(), NetworkError> {
@@ -191,7 +215,13 @@ fn host_end(id: &str) -> String {
     format!("veth{}", id.chars().take(11).collect::<String>())
 }
 
-/// The same address always has the same MAC, so no neighbour remembers a wrong one.
-fn mac(address: Ipv4Addr) -> Vec<u8> {
-    [[0x0a, 0x58].as_slice(), &address.octets()].concat()
+/// The same addresses always have the same MAC, so no neighbour remembers a wrong one. The end of an address tells it
+/// from all others of its range.
+fn mac(addresses: &[IpAddr]) -> Vec<u8> {
+    let end = match addresses.first() {
+        Some(IpAddr::V4(address)) => address.octets(),
+        Some(IpAddr::V6(address)) => *address.octets().last_chunk().expect("it has 16"),
+        None => [0; 4],
+    };
+    [[0x0a, 0x58].as_slice(), &end].concat()
 }

@@ -10,7 +10,7 @@ mod files;
 mod status;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -46,11 +46,21 @@ pub(crate) enum Phase {
 pub(crate) struct Record {
     pub(crate) created_at: i64,
     pub(crate) phase: Phase,
-    /// Its own address; none in the host's network.
-    pub(crate) address: Option<Ipv4Addr>,
+    /// Its own main address; none in the host's network.
+    address: Option<IpAddr>,
+    /// Its addresses of the other family.
+    #[serde(default)]
+    more_addresses: Vec<IpAddr>,
     pub(crate) runtime_handler: String,
     /// The length of its configuration: a file of another was cut short.
     config_size_bytes: usize,
+}
+
+impl Record {
+    /// Its own addresses, the main one first; none in the host's network.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.address.iter().chain(&self.more_addresses).copied().collect()
+    }
 }
 
 /// A pod sandbox.
@@ -159,11 +169,8 @@ impl Sandbox {
 
     /// The ports of the node that lead to it.
     pub(crate) fn host_ports(&self) -> Vec<HostPort> {
-        let address = self.record().address;
         // What cannot be was refused before the sandbox was made.
-        address.map_or_else(Vec::new, |address| {
-            wanted_host_ports(&self.config, address).unwrap_or_default()
-        })
+        wanted_host_ports(&self.config, &self.record().addresses()).unwrap_or_default()
     }
 
     fn name(&self) -> String {
@@ -199,7 +206,7 @@ impl Runtime {
         config: PodSandboxConfig,
         handler: String,
     ) -> Result<String, Status> {
-        check(&config)?;
+        check(&config, &self.network.ranges.gateways())?;
         let name = name(&config);
         let _reserved = self.reserve(name.clone())?;
         // CRI: the call may be repeated when its answer was lost.
@@ -231,14 +238,16 @@ impl Runtime {
         let id = new_id();
         let folder = self.sandbox_folder(&id);
         let own_network = options(&config).network() != NamespaceMode::Node;
-        let address = own_network
+        let addresses = own_network
             .then(|| self.addresses.take())
             .transpose()
-            .map_err(internal("no address for the pod"))?;
+            .map_err(internal("no address for the pod"))?
+            .unwrap_or_default();
         let record = Record {
             created_at: now(),
             phase: Phase::Making,
-            address,
+            address: addresses.first().copied(),
+            more_addresses: addresses.iter().skip(1).copied().collect(),
             runtime_handler,
             config_size_bytes: config.encoded_len(),
         };
@@ -248,7 +257,7 @@ impl Runtime {
             disk::replace_json(&folder.join(RECORD), &record)
         };
         if let Err(error) = write() {
-            address.inspect(|address| self.addresses.release(*address));
+            self.addresses.release(&addresses);
             return Err(internal("cannot write the sandbox")(error));
         }
         Ok(Arc::new(Sandbox::new(id, folder, config, record)))
@@ -282,10 +291,11 @@ impl Runtime {
         if options.pid() == NamespaceMode::Pod {
             self.driver.monitor("pause", &held).await.map_err(Status::internal)?;
         }
-        if let Some(address) = sandbox.record().address {
+        let addresses = sandbox.record().addresses();
+        if !addresses.is_empty() {
             let connected = self
                 .network
-                .connect(&sandbox.id, namespaces::network(&held), address)
+                .connect(&sandbox.id, namespaces::network(&held), addresses)
                 .await;
             connected.map_err(internal("cannot connect the pod to the network"))?;
             let opened = self.network.open_ports(&sandbox.host_ports()).await;
@@ -325,12 +335,9 @@ impl Runtime {
             namespaces::unmount(&shm(&folder)).map_err(internal("cannot unmount the pod's shared memory"))
         })
         .await?;
-        if let Some(address) = sandbox
-            .record()
-            .address
-            .filter(|_| sandbox.record().phase != Phase::Stopped)
-        {
-            self.addresses.release(address);
+        let record = sandbox.record();
+        if record.phase != Phase::Stopped {
+            self.addresses.release(&record.addresses());
         }
         Ok(())
     }
@@ -366,12 +373,12 @@ impl Runtime {
     }
 }
 
-/// Refuses what this runtime cannot do.
-fn check(config: &PodSandboxConfig) -> Result<(), Status> {
+/// Refuses what this runtime cannot do; `addresses` are of the families that pods have.
+fn check(config: &PodSandboxConfig, addresses: &[IpAddr]) -> Result<(), Status> {
     if config.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
         return Err(Status::invalid_argument("the sandbox's configuration has no name"));
     }
-    wanted_host_ports(config, Ipv4Addr::UNSPECIFIED).map_err(Status::invalid_argument)?;
+    wanted_host_ports(config, addresses).map_err(Status::invalid_argument)?;
     let options = options(config);
     let user = options.userns_options.as_ref().map(cri::v1::UserNamespace::mode);
     if user == Some(NamespaceMode::Pod) {

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::network::Addresses;
+use crate::network::{Addresses, Ranges};
 use crate::recover::{self, Fragments};
 use crate::spec::{self, Machine};
 use crate::state::{Parts, Runtime, network_of};
@@ -122,13 +122,12 @@ pub(crate) fn build(
 ) -> Result<(Arc<Runtime>, Fragments), Error> {
     let root = config.root.clone();
     let found = recover::find(&config).map_err(at("read the records in", &root))?;
-    let used = found.sandboxes.values().filter_map(|sandbox| {
-        sandbox
-            .record()
-            .address
-            .filter(|_| sandbox.record().phase != crate::sandbox::Phase::Stopped)
-    });
-    let addresses = Addresses::open(config.pod_cidr, root.join("last-address.json"), used.collect())?;
+    let records = found.sandboxes.values().map(|sandbox| sandbox.record());
+    let used = records
+        .filter(|record| record.phase != crate::sandbox::Phase::Stopped)
+        .flat_map(|record| record.addresses());
+    let ranges = Ranges::new(&config.pod_cidrs);
+    let addresses = Addresses::open(ranges, root.join("last-address.json"), used)?;
     let runtime = Runtime::new(Parts {
         addresses,
         images: images::Store::open(&root)?,

@@ -15,7 +15,7 @@ use crate::container::Container;
 use crate::driver::Driver;
 use crate::failure::no_such;
 use crate::images;
-use crate::network::{Addresses, Network};
+use crate::network::{Addresses, Network, Ranges};
 use crate::sandbox::Sandbox;
 use crate::spec::Machine;
 use crate::streaming::Streaming;
@@ -177,8 +177,7 @@ impl Runtime {
 pub(crate) fn network_of(config: &Config) -> Network {
     Network {
         bridge: config.bridge.clone(),
-        pod_cidr: config.pod_cidr,
-        gateway: config.gateway(),
+        ranges: Ranges::new(&config.pod_cidrs),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::etcd::EtcdArgs;
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 const ABOUT: &str = "Kubernetes StatefulSets as one binary.
@@ -98,14 +98,17 @@ pub(crate) struct ConfigArgs {
     /// This node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
-    /// This node's address, at which pods and others reach it [default: the one that the default route goes out from]
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) node_ip: Option<IpAddr>,
-    /// Addresses of pods [default: 10.244.0.0/16]
-    #[arg(long, value_name = "CIDR")]
+    /// This node's address, at which pods and others reach it, or one of each family [default: those that the default
+    /// routes go out from]
+    #[arg(long, value_name = "ADDRESS[,ADDRESS]")]
+    pub(crate) node_ip: Option<String>,
+    /// Addresses of pods: one range, or one of each family as in 10.244.0.0/16,fd00:10:244::/64, the main one first
+    /// [default: 10.244.0.0/16]
+    #[arg(long, value_name = "CIDR[,CIDR]")]
     pub(crate) pod_cidr: Option<String>,
-    /// Addresses of Services; DNS listens on the tenth [default: 10.96.0.0/16]
-    #[arg(long, value_name = "CIDR")]
+    /// Addresses of Services: one range, or one of each family as in 10.96.0.0/16,fd00:10:96::/108, that of Services
+    /// which do not ask for a family first; DNS listens on the tenth [default: 10.96.0.0/16]
+    #[arg(long, value_name = "CIDR[,CIDR]")]
     pub(crate) service_cidr: Option<String>,
     /// Where objects are kept, if not in the data directory.
     #[command(flatten)]

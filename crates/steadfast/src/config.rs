@@ -4,11 +4,12 @@ use crate::args::ConfigArgs;
 use crate::audit_log;
 use crate::etcd::{self, Etcd, EtcdArgs};
 use crate::feature_gates::FeatureGates;
+use crate::ranges::{self, Ranges};
 use anyhow::{Context, bail};
 use apiserver::AuditLog;
 use dns::Upstream;
 use serde::Deserialize;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// What a configuration file may say: the names of the command line's options.
@@ -24,7 +25,7 @@ struct File {
     cluster_domain: Option<String>,
     dns_upstream: Option<String>,
     node_name: Option<String>,
-    node_ip: Option<IpAddr>,
+    node_ip: Option<String>,
     pod_cidr: Option<String>,
     service_cidr: Option<String>,
     etcd_servers: Option<Vec<String>>,
@@ -71,12 +72,13 @@ pub(crate) struct Config {
     pub(crate) dns_upstream: Upstream,
     /// This node's name.
     pub(crate) node_name: String,
-    /// This node's address; `None` for the one that the default route goes out from, whichever that is at the start.
-    pub(crate) node_ip: Option<IpAddr>,
+    /// This node's addresses, the main one first; none for those that the default routes go out from, whichever those
+    /// are at the start.
+    pub(crate) node_ips: Vec<IpAddr>,
     /// Addresses of pods.
-    pub(crate) pod_cidr: Cidr,
+    pub(crate) pod_cidrs: Ranges,
     /// Addresses of Services.
-    pub(crate) service_cidr: Cidr,
+    pub(crate) service_cidrs: Ranges,
     /// Where objects are kept, if not in the data directory.
     pub(crate) etcd: Option<Etcd>,
     /// Which controllers run, in the syntax of kube-controller-manager's `--controllers`.
@@ -103,55 +105,6 @@ pub(crate) enum Runtime {
     Endpoint(String),
 }
 
-/// An IPv4 range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    /// First address.
-    pub(crate) base: Ipv4Addr,
-    /// Length of the prefix in bits.
-    pub(crate) prefix: u8,
-}
-
-impl Cidr {
-    /// Parses `a.b.c.d/n`; at least 16 addresses, host bits clear.
-    fn parse(text: &str) -> anyhow::Result<Self> {
-        let (base, prefix) = text.split_once('/').context("must look like 10.244.0.0/16")?;
-        let base: Ipv4Addr = base.parse().with_context(|| format!("{base:?} is no IPv4 address"))?;
-        let prefix: u8 = prefix
-            .parse()
-            .with_context(|| format!("{prefix:?} is no prefix length"))?;
-        if !(8..=28).contains(&prefix) {
-            bail!("the prefix length must be from 8 to 28");
-        }
-        if base.to_bits() & (u32::MAX >> prefix) != 0 {
-            bail!("the address has bits set behind its first {prefix}");
-        }
-        Ok(Self { base, prefix })
-    }
-
-    /// The address `n` places behind the first.
-    pub(crate) fn nth(&self, n: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.base.to_bits() + n)
-    }
-
-    /// Whether an address lies in the range.
-    pub(crate) fn contains(&self, address: Ipv4Addr) -> bool {
-        let shift = 32 - u32::from(self.prefix);
-        self.base.to_bits() >> shift == address.to_bits() >> shift
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        let shift = 32 - u32::from(self.prefix.min(other.prefix));
-        self.base.to_bits() >> shift == other.base.to_bits() >> shift
-    }
-}
-
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
-
 impl Config {
     /// Resolves what was typed against the configuration file and the defaults.
     ///
@@ -166,17 +119,17 @@ impl Config {
         let etcd = etcd::resolve(&args.etcd, file.etcd(), &mut errors);
         let mut cidr = |name: &str, typed: &Option<String>, filed: Option<String>, default: &str| {
             let text = typed.clone().or(filed).unwrap_or_else(|| default.to_owned());
-            Cidr::parse(&text)
+            Ranges::parse(&text)
                 .map_err(|e| errors.push(format!("{name} {text:?}: {e:#}")))
                 .ok()
         };
-        let pod_cidr = cidr("pod-cidr", &args.pod_cidr, file.pod_cidr, "10.244.0.0/16");
-        let service_cidr = cidr("service-cidr", &args.service_cidr, file.service_cidr, "10.96.0.0/16");
-        if let (Some(pods), Some(services)) = (pod_cidr, service_cidr)
-            && pods.overlaps(&services)
-        {
-            errors.push(format!("pod-cidr {pods} and service-cidr {services} overlap"));
+        let pod_cidrs = cidr("pod-cidr", &args.pod_cidr, file.pod_cidr, "10.244.0.0/16");
+        let service_cidrs = cidr("service-cidr", &args.service_cidr, file.service_cidr, "10.96.0.0/16");
+        let no_node = args.no_node || file.no_node.unwrap_or(false);
+        if let (Some(pods), Some(services)) = (&pod_cidrs, &service_cidrs) {
+            check_ranges(pods, services, no_node, &mut errors);
         }
+        let node_ips = resolve_node_ips(args.node_ip.clone().or(file.node_ip), &mut errors);
         let cluster_domain = args.cluster_domain.clone().or(file.cluster_domain);
         let cluster_domain = cluster_domain.unwrap_or_else(|| "cluster.local".to_owned());
         check_name("cluster-domain", &cluster_domain, &mut errors);
@@ -195,7 +148,7 @@ impl Config {
         let runtime = resolve_runtime(endpoint, oci_runtime, &mut errors);
         let audit = audit_log::resolve(args, file.audit_log_path, file.audit_log_level, &mut errors);
         let data_dir = resolve_data_dir(args.data_dir.clone().or(file.data_dir))?;
-        let (Some(pod_cidr), Some(service_cidr), true) = (pod_cidr, service_cidr, errors.is_empty()) else {
+        let (Some(pod_cidrs), Some(service_cidrs), true) = (pod_cidrs, service_cidrs, errors.is_empty()) else {
             bail!("the configuration is not valid:\n  {}", errors.join("\n  "));
         };
         Ok(Self {
@@ -208,14 +161,14 @@ impl Config {
                 .clone()
                 .or(file.write_kubeconfig)
                 .unwrap_or_else(|| data_dir.join("admin.kubeconfig")),
-            no_node: args.no_node || file.no_node.unwrap_or(false),
+            no_node,
             runtime,
             cluster_domain,
             dns_upstream,
             node_name,
-            node_ip: args.node_ip.or(file.node_ip),
-            pod_cidr,
-            service_cidr,
+            node_ips,
+            pod_cidrs,
+            service_cidrs,
             etcd,
             controllers,
             feature_gates,
@@ -254,9 +207,9 @@ impl Config {
         std::fs::write(&path, self.to_yaml()).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Address of the DNS server: the tenth of the Services' range, as is the custom.
-    pub(crate) fn cluster_dns(&self) -> IpAddr {
-        self.service_cidr.nth(10).into()
+    /// Addresses of the DNS server: the tenth of each of the Services' ranges, as is the custom.
+    pub(crate) fn cluster_dns(&self) -> Vec<IpAddr> {
+        self.service_cidrs.each_nth(10)
     }
 
     /// The runtime's socket.
@@ -273,7 +226,7 @@ impl Config {
             Runtime::Embedded { oci_runtime } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
             Runtime::Endpoint(endpoint) => (Some(endpoint.clone()), None),
         };
-        let rows: [(&str, &str, Option<String>); 14] = [
+        let rows: [(&str, &str, Option<String>); 11] = [
             (
                 "Where objects, volumes, images and certificates are kept.",
                 "data-dir",
@@ -307,17 +260,6 @@ impl Config {
             ),
             ("This node's name.", "node-name", Some(quoted(&self.node_name))),
             (
-                "This node's address; without it, the one that the default route goes out from.",
-                "node-ip",
-                self.node_ip.map(quoted),
-            ),
-            ("Addresses of pods.", "pod-cidr", Some(quoted(self.pod_cidr))),
-            (
-                "Addresses of Services; DNS listens on the tenth.",
-                "service-cidr",
-                Some(quoted(self.service_cidr)),
-            ),
-            (
                 "Which controllers run: * is all, NAME one, -NAME not that one; the later entry wins.",
                 "controllers",
                 Some(quoted(self.controllers.join(","))),
@@ -334,11 +276,37 @@ impl Config {
             ),
         ];
         rows.into_iter()
+            .chain(self.address_rows())
             .chain([upstream_row(&self.dns_upstream), self.kubelets_row()])
             .chain(audit_log::rows(self.audit.as_ref()))
             .chain(etcd::rows(self.etcd.as_ref()))
             .map(yaml_entry)
             .collect()
+    }
+
+    fn address_rows(&self) -> [(&'static str, &'static str, Option<String>); 3] {
+        [
+            (
+                "This node's address, or one of each family; without it, those that the default routes go out from.",
+                "node-ip",
+                self.node_ips_row(),
+            ),
+            (
+                "Addresses of pods: one range, or one of each family.",
+                "pod-cidr",
+                Some(quoted(&self.pod_cidrs)),
+            ),
+            (
+                "Addresses of Services: one range, or one of each family; DNS listens on the tenth.",
+                "service-cidr",
+                Some(quoted(&self.service_cidrs)),
+            ),
+        ]
+    }
+
+    fn node_ips_row(&self) -> Option<String> {
+        let texts: Vec<String> = self.node_ips.iter().map(IpAddr::to_string).collect();
+        (!texts.is_empty()).then(|| quoted(texts.join(",")))
     }
 
     fn kubelets_row(&self) -> (&'static str, &'static str, Option<String>) {
@@ -384,6 +352,27 @@ fn resolve_upstream(text: Option<String>, errors: &mut Vec<String>) -> Upstream 
     parsed.unwrap_or_else(|error| {
         errors.push(format!("dns-upstream: {error}"));
         Upstream::default()
+    })
+}
+
+/// Complains of ranges that cannot go together.
+fn check_ranges(pods: &Ranges, services: &Ranges, no_node: bool, errors: &mut Vec<String>) {
+    if pods.overlaps(services) {
+        errors.push(format!("pod-cidr {pods} and service-cidr {services} overlap"));
+    }
+    // Whoever runs the pods instead gives them their addresses.
+    for range in services.iter().filter(|range| !no_node && !pods.has_family_of(*range)) {
+        errors.push(format!(
+            "service-cidr has the range {range}, but pod-cidr {pods} has none of its family: no pod could answer there"
+        ));
+    }
+}
+
+fn resolve_node_ips(text: Option<String>, errors: &mut Vec<String>) -> Vec<IpAddr> {
+    let Some(text) = text else { return Vec::new() };
+    ranges::node_addresses(&text).unwrap_or_else(|error| {
+        errors.push(format!("node-ip {text:?}: {error:#}"));
+        Vec::new()
     })
 }
 
@@ -472,7 +461,9 @@ mod tests {
             typed(|_| {}).unwrap(),
             typed(|a| {
                 a.no_node = true;
-                a.node_ip = Some(IpAddr::from([192, 0, 2, 7]));
+                a.node_ip = Some("192.0.2.7,fd00::7".into());
+                a.pod_cidr = Some("10.1.0.0/16,fd00:1::/64".into());
+                a.service_cidr = Some("fd00:2::/108,10.2.0.0/16".into());
                 a.log = Some("info,node=debug".into());
                 a.container_runtime_endpoint = Some("unix:///run/x.sock".into());
                 a.etcd.etcd_servers = Some(vec!["https://a:2379".into(), "https://b:2379".into()]);
@@ -526,10 +517,15 @@ mod tests {
     }
 
     #[test]
-    fn a_range_contains_its_own_addresses_only() {
-        let range = Cidr::parse("10.244.0.0/16").unwrap();
-        let inside = |text: &str| range.contains(text.parse().unwrap());
-        assert!(inside("10.244.0.0") && inside("10.244.255.255") && !inside("10.245.0.0") && !inside("10.243.255.255"));
+    fn services_need_pods_of_their_family() {
+        let six = |a: &mut ConfigArgs| a.service_cidr = Some("fd00:2::/108".into());
+        let error = typed(six).unwrap_err().to_string();
+        assert!(error.contains("none of its family"), "{error}");
+        typed(|a| {
+            six(a);
+            a.no_node = true;
+        })
+        .unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::config::{Config, Runtime};
 use anyhow::Context;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 /// The port of `default/kubernetes`.
@@ -29,13 +29,15 @@ impl Inside {
                 listener: None,
             });
         }
-        let ip = IpAddr::from(config.service_cidr.nth(1));
+        let ip = config.service_cidrs.nth(1);
         dns::ensure_addresses([ip])
             .await
             .context("cannot make the API server reachable for pods")?;
-        dns::ensure_route(config.service_cidr.base, config.service_cidr.prefix)
-            .await
-            .context("cannot make Services reachable for this machine")?;
+        for range in config.service_cidrs.iter() {
+            dns::ensure_route(range.addr(), range.prefix_len())
+                .await
+                .context("cannot make Services reachable for this machine")?;
+        }
         if config.listen.ip().is_unspecified() {
             return Ok(Self {
                 advertise: SocketAddr::new(ip, config.listen.port()),
@@ -62,10 +64,8 @@ impl Inside {
 pub(crate) fn proxy_config(config: &Config) -> proxy::Config {
     proxy::Config {
         node_name: config.node_name.clone(),
-        pod_cidrs: vec![format!("{}/{}", config.pod_cidr.base, config.pod_cidr.prefix)],
-        own_addresses: [config.service_cidr.nth(1), config.service_cidr.nth(10)]
-            .map(IpAddr::from)
-            .to_vec(),
+        pod_cidrs: config.pod_cidrs.iter().map(|range| range.to_string()).collect(),
+        own_addresses: [vec![config.service_cidrs.nth(1)], config.cluster_dns()].concat(),
         masquerade_all: matches!(config.runtime, Runtime::Endpoint(_)) && !is_bridge_filtered(),
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::{Config, Runtime};
 use anyhow::bail;
 use nix::ifaddrs::InterfaceAddress;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Fails with everything that this machine lacks for `config`.
@@ -28,6 +29,7 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
         }
     } else {
         lacks.extend(kernel_lacks());
+        lacks.extend(six_lacks(config, Path::new("/proc/sys/net/ipv6")));
         lacks.extend(taken(config, &runtime_bridge(config)?, nix::ifaddrs::getifaddrs()?));
     }
     if !lacks.is_empty() {
@@ -53,6 +55,14 @@ fn kernel_lacks() -> Vec<String> {
     lacks
 }
 
+/// IPv6 may be left out of a kernel, or switched off where it starts.
+fn six_lacks(config: &Config, settings: &Path) -> Option<String> {
+    let range = config.pod_cidrs.iter().find(|range| range.addr().is_ipv6())?;
+    (!settings.exists()).then(|| {
+        format!("--pod-cidr has {range}, but the kernel has no IPv6: start it without ipv6.disable=1, or leave that range out")
+    })
+}
+
 fn runtime_bridge(config: &Config) -> anyhow::Result<String> {
     Ok(crate::services::runtime_config(config)?.bridge)
 }
@@ -61,9 +71,11 @@ fn runtime_bridge(config: &Config) -> anyhow::Result<String> {
 fn taken(config: &Config, bridge: &str, devices: impl Iterator<Item = InterfaceAddress>) -> Vec<String> {
     let others = devices.filter(|device| device.interface_name != bridge);
     let addressed = others.filter_map(|device| {
-        let address = device.address?.as_sockaddr_in()?.ip();
+        let address = device.address?;
+        let four = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let address = four.or_else(|| Some(IpAddr::V6(address.as_sockaddr_in6()?.ip())))?;
         config
-            .pod_cidr
+            .pod_cidrs
             .contains(address)
             .then_some((device.interface_name, address))
     });
@@ -71,7 +83,7 @@ fn taken(config: &Config, bridge: &str, devices: impl Iterator<Item = InterfaceA
         .map(|(name, address)| {
             format!(
                 "the device {name} has the address {address} of the pods' range {}: choose another --pod-cidr, or remove it (ip link delete {name})",
-                config.pod_cidr
+                config.pod_cidrs
             )
         })
         .collect()

@@ -7,14 +7,14 @@ use crate::config::{Config, Runtime};
 use crate::election::Election;
 use crate::inside::{self, Inside};
 use crate::kubelets;
+use crate::node_addresses;
 use crate::pki::{Authority, Leaf};
 use crate::snapshot;
 use anyhow::Context;
 use apiserver::{ApiServer, User};
 use kube::Client;
-use nix::net::if_::InterfaceFlags;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use store_embedded::EmbeddedStore;
@@ -88,7 +88,11 @@ impl Services {
             let node_client = client(User::new(node_user, ["system:nodes", "system:authenticated"]));
             start_node(config, &authority, node_client, &mut tasks, &shutdown)?;
             let dns = dns::Config {
-                listen: vec![SocketAddr::new(config.cluster_dns(), 53)],
+                listen: config
+                    .cluster_dns()
+                    .into_iter()
+                    .map(|ip| SocketAddr::new(ip, 53))
+                    .collect(),
                 cluster_domain: config.cluster_domain.clone(),
                 upstream: config.dns_upstream.clone(),
                 metrics: dns::Metrics::default(),
@@ -159,8 +163,8 @@ async fn start_api(
     let server = ApiServer::new(
         store,
         apiserver::Config {
-            service_cidr: ipnet::Ipv4Net::new(config.service_cidr.base, config.service_cidr.prefix)?,
-            dns_ip: config.service_cidr.nth(10),
+            service_cidrs: config.service_cidrs.iter().collect(),
+            dns_ips: config.cluster_dns(),
             advertise: listeners.inside.advertise,
             volumes_path: config.data_dir.join("volumes").display().to_string(),
             kubelet_client: Some(kubelets::client_tls(
@@ -224,7 +228,7 @@ fn api_names(config: &Config) -> Vec<String> {
     names.extend([
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
-        config.service_cidr.nth(1).to_string(),
+        config.service_cidrs.nth(1).to_string(),
     ]);
     if !config.listen.ip().is_unspecified() {
         names.push(config.listen.ip().to_string());
@@ -243,20 +247,28 @@ fn start_node(
         let serve = runtime::serve(runtime_config(config)?, shutdown.clone());
         tasks.spawn(named("the container runtime", async move { Ok(serve.await?) }));
     }
-    let node_ip = config.node_ip.unwrap_or_else(own_address);
-    let names = [config.node_name.clone(), node_ip.to_string()];
+    let node_ips = node_addresses::of(config);
+    let mut names = vec![config.node_name.clone()];
+    names.extend(node_ips.iter().map(IpAddr::to_string));
     let certificate = authority.server(&format!("system:node:{}", config.node_name), &names)?;
+    // Networks of others say themselves whose addresses are whose.
+    let pod_cidrs = match config.runtime {
+        Runtime::Embedded { .. } => config.pod_cidrs.iter().map(|range| range.to_string()).collect(),
+        Runtime::Endpoint(_) => Vec::new(),
+    };
     let node = node::Config {
         node_name: config.node_name.clone(),
         node_labels: BTreeMap::new(),
         root_dir: node_dir(config),
         log_dir: config.data_dir.join("logs"),
         runtime_endpoint: config.runtime_endpoint(),
-        node_ip,
-        cluster_dns: vec![config.cluster_dns()],
+        // As with upstream's installers, pods ask the name server by its main address.
+        cluster_dns: config.cluster_dns().into_iter().take(1).collect(),
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: "/etc/resolv.conf".into(),
-        listen: SocketAddr::new(node_ip, KUBELET_PORT),
+        listen: SocketAddr::new(node_ips[0], KUBELET_PORT),
+        node_ips,
+        pod_cidrs,
         tls: authority.server_tls(&certificate)?,
         max_pods: MAX_PODS,
         reserved: node::Reserved::default(),
@@ -266,29 +278,6 @@ fn start_node(
     };
     tasks.spawn(named("the node agent", node::run(client, node, shutdown.clone())));
     Ok(())
-}
-
-/// The address that the default route goes out from; without one, any that others could have for this machine.
-fn own_address() -> IpAddr {
-    let ask = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        // Nothing is sent: this only asks the kernel for the way to an address that is nobody's (RFC 5737).
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        Ok::<_, std::io::Error>(socket.local_addr()?.ip())
-    };
-    let found = ask().ok().filter(|address| !address.is_loopback());
-    found.or_else(any_address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-}
-
-/// An IPv4 address of an interface that is up, other than those that belong to Services.
-fn any_address() -> Option<IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().ok()?;
-    let is_up =
-        |flags: InterfaceFlags| flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK);
-    let mut usable =
-        interfaces.filter(|interface| is_up(interface.flags) && interface.interface_name != dns::LINK_NAME);
-    let address = usable.find_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))?;
-    Some(IpAddr::V4(address))
 }
 
 /// What `/version` and the Node say: the version of Kubernetes whose behaviour is served, and ours behind it.
@@ -308,7 +297,7 @@ pub(crate) fn node_dir(config: &Config) -> PathBuf {
 pub(crate) fn runtime_config(config: &Config) -> anyhow::Result<runtime::Config> {
     let mut runtime = runtime::Config::new(&config.data_dir.join("runtime"));
     runtime.socket = config.data_dir.join("cri.sock");
-    runtime.pod_cidr = ipnet::Ipv4Net::new(config.pod_cidr.base, config.pod_cidr.prefix)?;
+    runtime.pod_cidrs = config.pod_cidrs.iter().collect();
     if let Runtime::Embedded {
         oci_runtime: Some(program),
     } = &config.runtime

@@ -52,7 +52,7 @@ fn planned(pod: &Pod, c: Container, memory: impl FnOnce(&mut Memory)) -> Plan {
         memory: &remembered,
         volumes: &Volumes::Ready,
         busy: &BTreeMap::new(),
-        host_ip: "10.0.0.2",
+        host_ips: &["10.0.0.2".to_owned()],
         runtime: "r",
     };
     plan_pod(&seen, Timestamp::from_second(1000).unwrap())

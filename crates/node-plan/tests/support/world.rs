@@ -76,7 +76,7 @@ impl World {
             memory: &self.memory,
             volumes: &self.volumes,
             busy: &self.busy,
-            host_ip: "192.0.2.2",
+            host_ips: &["192.0.2.2".to_owned()],
             runtime: "containerd",
         };
         let stop = stopping(&seen, self.now);

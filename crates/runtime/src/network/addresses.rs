@@ -1,86 +1,114 @@
 //! Hands out pod addresses: ascending, and none again before all others had their turn.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use ipnet::Ipv4Net;
-
-use super::{NetworkError, system};
+use super::{NetworkError, Ranges, system};
 use crate::disk;
 
 /// The allocator. Sandboxes' own records say which addresses are in use after a restart; the file says where to go on.
 pub(crate) struct Addresses {
-    cidr: Ipv4Net,
+    ranges: Ranges,
     file: PathBuf,
     state: Mutex<State>,
 }
 
+/// Addresses by their places in the ranges.
 struct State {
     last: u32,
-    used: BTreeSet<Ipv4Addr>,
+    used: BTreeSet<u32>,
 }
 
 impl Addresses {
     /// Goes on after the last address handed out, knowing those in use.
-    pub(crate) fn open(cidr: Ipv4Net, file: PathBuf, used: BTreeSet<Ipv4Addr>) -> Result<Self, NetworkError> {
-        let last: Option<Ipv4Addr> = disk::read_json(&file).map_err(system(format!("read {}", file.display())))?;
-        let last = last.filter(|last| cidr.contains(last)).map_or(gateway(cidr), u32::from);
+    pub(crate) fn open(
+        ranges: Ranges,
+        file: PathBuf,
+        used: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Self, NetworkError> {
+        let last: Option<IpAddr> = disk::read_json(&file).map_err(system(format!("read {}", file.display())))?;
+        let last = last.and_then(|last| ranges.place(last)).unwrap_or_default();
+        let used = used.into_iter().filter_map(|address| ranges.place(address)).collect();
         Ok(Self {
-            cidr,
+            ranges,
             file,
             state: Mutex::new(State { last, used }),
         })
     }
 
-    /// The next free address; in use until [`Addresses::release`].
-    pub(crate) fn take(&self) -> Result<Ipv4Addr, NetworkError> {
+    /// The next free addresses, one of each range; in use until [`Addresses::release`].
+    pub(crate) fn take(&self) -> Result<Vec<IpAddr>, NetworkError> {
+        let none = || NetworkError::NoAddress {
+            ranges: self.ranges.to_string(),
+        };
         let mut state = self.state.lock().expect("no holder panics");
-        let (first, end) = (gateway(self.cidr) + 1, u32::from(self.cidr.broadcast()));
-        let from = state.last.wrapping_add(1).clamp(first, end);
-        let mut order = (from..end).chain(first..from).map(Ipv4Addr::from);
-        let free = order.find(|address| !state.used.contains(address));
-        let address = free.ok_or(NetworkError::NoAddress { cidr: self.cidr })?;
-        state.last = address.into();
-        state.used.insert(address);
+        let (first, end) = self.ranges.places();
+        if first >= end {
+            return Err(none());
+        }
+        let from = state.last.saturating_add(1).clamp(first, end);
+        let mut order = (from..end).chain(first..from);
+        let place = order.find(|place| !state.used.contains(place)).ok_or_else(none)?;
+        let addresses = self.ranges.at(place);
+        state.last = place;
+        state.used.insert(place);
         // Losing this in a power cut is harmless: so are the neighbours' memories lost.
-        disk::replace_json(&self.file, &address).map_err(system(format!("write {}", self.file.display())))?;
-        Ok(address)
+        disk::replace_json(&self.file, &addresses.first()).map_err(system(format!("write {}", self.file.display())))?;
+        Ok(addresses)
     }
 
-    /// The address is free again.
-    pub(crate) fn release(&self, address: Ipv4Addr) {
-        self.state.lock().expect("no holder panics").used.remove(&address);
+    /// The addresses are free again.
+    pub(crate) fn release(&self, addresses: &[IpAddr]) {
+        let mut state = self.state.lock().expect("no holder panics");
+        for place in addresses.iter().filter_map(|address| self.ranges.place(*address)) {
+            state.used.remove(&place);
+        }
     }
-}
-
-fn gateway(cidr: Ipv4Net) -> u32 {
-    u32::from(cidr.network()) + 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_ascend_and_wrap() {
+    fn check(ranges: &[&str], address: impl Fn(u32) -> String) {
         let folder = tempfile::tempdir().expect("a folder");
-        let cidr: Ipv4Net = "10.9.0.0/29".parse().expect("a range");
-        let open = |used: &[&str]| {
-            let used = used.iter().map(|text| text.parse().expect("an address")).collect();
-            Addresses::open(cidr, folder.path().join("last"), used).expect("opened")
+        let ranges: Vec<_> = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+        let parse = |text: String| text.parse::<IpAddr>().expect("an address");
+        let open = |used: &[u32]| {
+            let used = used.iter().map(|place| parse(address(*place)));
+            Addresses::open(Ranges::new(&ranges), folder.path().join("last"), used).expect("opened")
         };
         let addresses = open(&[]);
-        let take = || addresses.take().map(|address| address.to_string());
-        assert_eq!(take().expect("free"), "10.9.0.2");
-        assert_eq!(take().expect("free"), "10.9.0.3");
-        addresses.release("10.9.0.2".parse().expect("an address"));
-        let addresses = open(&["10.9.0.3"]);
-        let take = || addresses.take().map(|address| address.to_string());
-        for expected in ["10.9.0.4", "10.9.0.5", "10.9.0.6", "10.9.0.2"] {
-            assert_eq!(take().expect("free"), expected);
+        let take = |addresses: &Addresses| addresses.take().expect("free")[0].to_string();
+        assert_eq!(take(&addresses), address(2));
+        assert_eq!(take(&addresses), address(3));
+        addresses.release(&[parse(address(2))]);
+        let addresses = open(&[3]);
+        for expected in [4, 5, 6, 2] {
+            assert_eq!(take(&addresses), address(expected));
         }
-        assert!(matches!(take(), Err(NetworkError::NoAddress { .. })));
+        assert!(matches!(addresses.take(), Err(NetworkError::NoAddress { .. })));
+    }
+
+    #[test]
+    fn addresses_ascend_and_wrap() {
+        check(&["10.9.0.0/29"], |place| format!("10.9.0.{place}"));
+        check(&["10.9.0.0/29", "fd00:9::/64"], |place| format!("10.9.0.{place}"));
+        check(&["fd00:9::/125"], |place| format!("fd00:9::{place:x}"));
+    }
+
+    #[test]
+    fn an_address_of_either_family_keeps_its_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ranges = ["10.9.0.0/29", "fd00:9::/64"].map(|range| range.parse().expect("a range"));
+        let six: IpAddr = "fd00:9::2".parse().expect("an address");
+        let addresses = Addresses::open(Ranges::new(&ranges), folder.path().join("last"), [six]).expect("opened");
+        let taken = addresses.take().expect("free");
+        assert_eq!(
+            taken.iter().map(IpAddr::to_string).collect::<Vec<_>>(),
+            ["10.9.0.3", "fd00:9::3"]
+        );
     }
 }

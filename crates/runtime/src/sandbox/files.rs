@@ -43,11 +43,8 @@ pub(super) fn make(sandbox: &Sandbox) -> io::Result<()> {
     disk::replace_mode(&files.resolv_conf, resolver.as_bytes(), 0o644)?;
     let (hostname, hosts) = match sandbox.own_hostname() {
         Some(hostname) => {
-            let own = sandbox
-                .record()
-                .address
-                .map(|address| format!("{address}\t{hostname}\n"))
-                .unwrap_or_default();
+            let addresses = sandbox.record().addresses().into_iter();
+            let own: String = addresses.map(|address| format!("{address}\t{hostname}\n")).collect();
             let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}");
             (format!("{hostname}\n"), hosts)
         }

@@ -1,6 +1,6 @@
 //! Sandboxes as CRI describes them.
 
-use cri::v1::{LinuxPodSandboxStatus, Namespace, PodSandbox as Item, PodSandboxNetworkStatus, PodSandboxStatus};
+use cri::v1::{LinuxPodSandboxStatus, Namespace, PodIp, PodSandbox as Item, PodSandboxNetworkStatus, PodSandboxStatus};
 
 use super::{Phase, Sandbox};
 
@@ -22,15 +22,20 @@ impl Sandbox {
     /// All there is to tell.
     pub(crate) fn status(&self) -> PodSandboxStatus {
         let record = self.record();
-        let address = record.address.filter(|_| record.phase == Phase::Ready);
+        let addresses = if record.phase == Phase::Ready {
+            record.addresses()
+        } else {
+            Vec::new()
+        };
+        let mut addresses = addresses.into_iter().map(|address| address.to_string());
         PodSandboxStatus {
             id: self.id.clone(),
             metadata: self.config.metadata.clone(),
             state: self.state().into(),
             created_at: record.created_at,
             network: Some(PodSandboxNetworkStatus {
-                ip: address.map(|address| address.to_string()).unwrap_or_default(),
-                additional_ips: Vec::new(),
+                ip: addresses.next().unwrap_or_default(),
+                additional_ips: addresses.map(|ip| PodIp { ip }).collect(),
             }),
             linux: Some(LinuxPodSandboxStatus {
                 namespaces: Some(Namespace {

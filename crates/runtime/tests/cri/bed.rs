@@ -32,7 +32,22 @@ impl Bed {
         Self::with(number, oci_runtime.as_deref()).await
     }
 
+    /// The same with pods that have addresses of both families.
+    pub(crate) async fn dual(number: u8) -> Self {
+        let ranges = format!("10.211.{number}.0/24,fd00:211:{number}::/64");
+        Self::of(
+            number,
+            ranges,
+            std::env::var("STEADFAST_TEST_OCI_RUNTIME").ok().as_deref(),
+        )
+        .await
+    }
+
     pub(crate) async fn with(number: u8, oci_runtime: Option<&str>) -> Self {
+        Self::of(number, format!("10.211.{number}.0/24"), oci_runtime).await
+    }
+
+    async fn of(number: u8, ranges: String, oci_runtime: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("sft{number}");
         let state = PathBuf::from("/run").join(format!("{name}-{}", std::process::id()));
@@ -41,7 +56,7 @@ impl Bed {
             state.display().to_string(),
             name,
         ];
-        args.push(format!("10.211.{number}.0/24"));
+        args.push(ranges);
         args.extend(oci_runtime.map(str::to_owned));
         // An earlier run that was killed may have left its bridge.
         drop(

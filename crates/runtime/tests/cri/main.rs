@@ -2,6 +2,7 @@
 
 mod basics;
 mod bed;
+mod outside;
 mod pods;
 mod recovery;
 mod registry;

@@ -454,3 +454,71 @@ async fn a_read_only_mount_may_be_so_all_the_way_down() {
         .status();
     assert!(gone.expect("umount runs").success());
 }
+
+#[tokio::test]
+async fn pods_of_two_families_reach_each_other_and_are_reached() {
+    let mut bed = Bed::dual(31).await;
+    let mut config = bed.sandbox_config("web-0");
+    let mapping = |host_ip: &str, host_port: i32| PortMapping {
+        protocol: Protocol::Tcp.into(),
+        container_port: 80,
+        host_port,
+        host_ip: host_ip.into(),
+    };
+    config.port_mappings = vec![mapping("", 18_331), mapping("fd00:211:31::1", 18_332)];
+    let request = RunPodSandboxRequest {
+        config: Some(config),
+        runtime_handler: String::new(),
+    };
+    let made = bed.runtime.run_pod_sandbox(request).await.expect("made");
+    let sandbox = made.into_inner().pod_sandbox_id;
+    let server = shell("server", "while :; do echo hello | nc -l -p 80; done");
+    bed.run(&sandbox, server).await;
+    let (four, six) = ("10.211.31.1", "fd00:211:31::1");
+    for host in ["127.0.0.1", four, six] {
+        assert_eq!(ask(host, 18_331), "hello\n", "{host}");
+    }
+    assert_eq!(ask(six, 18_332), "hello\n");
+    let known = addresses(&mut bed, &sandbox).await;
+    assert_eq!(known, ["10.211.31.2", "fd00:211:31::2"]);
+    // From another pod, by the pod's own addresses and by those of the node, and from the pod to itself.
+    let other = bed.sandbox("other").await;
+    assert_eq!(addresses(&mut bed, &other).await, ["10.211.31.3", "fd00:211:31::3"]);
+    let asks =
+        |host: &str, port: u16| format!("until nc -w 5 {host} {port} </dev/null | grep hello; do sleep 0.1; done");
+    let all = [
+        (known[0].as_str(), 80),
+        (known[1].as_str(), 80),
+        (four, 18_331),
+        (six, 18_331),
+    ];
+    let script = all.map(|(host, port)| asks(host, port)).join(" && ");
+    for sandbox in [&other, &sandbox] {
+        let client = bed.run(sandbox, shell("client", &script)).await;
+        assert_eq!(bed.ended(&client).await.exit_code, 0);
+    }
+    // Nobody else's word on routes is taken, and addresses are used at once.
+    let settings = "cd /proc/sys/net/ipv6/conf/eth0 && cat accept_ra accept_dad accept_redirects";
+    let client = bed.run(&other, shell("settings", settings)).await;
+    assert_eq!(bed.ended(&client).await.exit_code, 0);
+    assert_eq!(bed.output("other", "settings"), "stdout F 0\n".repeat(3));
+    // A server that starts anew knows all addresses that are in use.
+    bed.kill();
+    bed.start().await;
+    assert_eq!(addresses(&mut bed, &sandbox).await, known);
+    assert_eq!(ask(six, 18_331), "hello\n");
+    let third = bed.sandbox("third").await;
+    assert_eq!(addresses(&mut bed, &third).await, ["10.211.31.4", "fd00:211:31::4"]);
+}
+
+async fn addresses(bed: &mut Bed, sandbox: &str) -> Vec<String> {
+    let request = PodSandboxStatusRequest {
+        pod_sandbox_id: sandbox.to_owned(),
+        verbose: false,
+    };
+    let status = bed.runtime.pod_sandbox_status(request).await.expect("a status");
+    let network = status.into_inner().status.and_then(|status| status.network);
+    let network = network.expect("a network");
+    let more = network.additional_ips.into_iter().map(|ip| ip.ip);
+    std::iter::once(network.ip).chain(more).collect()
+}

@@ -66,6 +66,13 @@ fn new_services_get_the_families_they_mean() {
         json!({"ipFamilyPolicy": "PreferDualStack", "clusterIP": "fd00::5", "clusterIPs": ["fd00::5", "10.0.0.5"]}),
         "PreferDualStack IPv6,IPv4 fd00::5,10.0.0.5",
     );
+}
+
+#[test]
+fn what_the_cluster_does_not_have_or_does_not_go_together_is_refused() {
+    let check = |offered: &[&str], spec: Value, expected: &str| {
+        assert_eq!(settled(&spec, None, offered), expected, "{spec} of {offered:?}");
+    };
     check(
         FOUR,
         json!({"ipFamilies": ["IPv6"]}),
