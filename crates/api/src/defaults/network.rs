@@ -59,8 +59,8 @@ fn service(spec: &mut Value) {
     }
     if is_external || kind == "ClusterIP" {
         set_absent(spec, "internalTrafficPolicy", "Cluster");
-        list_address(spec);
     }
+    list_address(spec);
 }
 
 /// Old clients know one address only. What families a Service has is settled when it gets its addresses
