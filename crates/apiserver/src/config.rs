@@ -3,6 +3,7 @@
 use crate::audit::AuditLog;
 use crate::tokens::keys::TokenKeys;
 use ipnet::IpNet;
+use jiff::Timestamp;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct Config {
     pub audit: Option<AuditLog>,
     /// `gitVersion` in `/version`: a semantic version.
     pub git_version: String,
+    /// What else `/version` tells of the build.
+    pub build: Build,
     /// How long past states can be read and watched from.
     pub history: Duration,
     /// How many bytes past states may take; more of them are forgotten sooner.
@@ -69,9 +72,21 @@ impl Default for Config {
             request_timeout: Duration::from_secs(60),
             audit: None,
             git_version: "v1.36.1+steadfast".to_owned(),
+            build: Build::default(),
             history: Duration::from_secs(5 * 60),
             history_bytes: 128 << 20,
             bookmark_interval: Duration::from_secs(60),
         }
     }
+}
+
+/// What a server was built from.
+#[derive(Clone, Debug, Default)]
+pub struct Build {
+    /// The commit, all of its digits; empty if that is not known.
+    pub commit: String,
+    /// `clean`, or `dirty` if the sources were not those of the commit; empty if that is not known.
+    pub tree_state: String,
+    /// When the sources were made.
+    pub date: Timestamp,
 }

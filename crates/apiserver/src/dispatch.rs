@@ -5,6 +5,7 @@ use crate::audit::Annotations;
 use crate::body;
 use crate::call::Call;
 use crate::certificate_requests;
+use crate::config::Config;
 use crate::definitions;
 use crate::discovery;
 use crate::entrance;
@@ -100,7 +101,7 @@ pub(crate) async fn document(
             Ok(public_document("application/json", &document))
         }
         "/openid/v1/jwks" => Ok(public_document("application/jwk-set+json", &server.issuer.key_set())),
-        "/version" => Ok(json_document(&version(&server.config.git_version))),
+        "/version" => Ok(json_document(&version(&server.config))),
         "/metrics" => {
             let text = metrics::text(server).await;
             Ok(respond::plain(
@@ -182,12 +183,13 @@ fn json_document(value: &serde_json::Value) -> Response<Body> {
     respond::plain(StatusCode::OK, "application/json", format!("{value:#}\n"))
 }
 
-fn version(git_version: &str) -> serde_json::Value {
+fn version(config: &Config) -> serde_json::Value {
+    let Config { git_version, build, .. } = config;
     let mut parts = git_version.trim_start_matches('v').split('.');
     let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("36"));
     json!({
-        "major": major, "minor": minor, "gitVersion": git_version, "gitCommit": "", "gitTreeState": "",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "major": major, "minor": minor, "gitVersion": git_version, "gitCommit": build.commit,
+        "gitTreeState": build.tree_state, "buildDate": crate::clock::text(build.date.as_second()), "goVersion": "", "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, architecture()),
     })
 }

@@ -76,7 +76,7 @@ mod watch;
 mod webhooks;
 
 pub use audit::{AuditLevel, AuditLog};
-pub use config::Config;
+pub use config::{Build, Config};
 pub use in_process::{InProcess, in_process};
 pub use serve::serve;
 pub use server::{ApiServer, StartError};

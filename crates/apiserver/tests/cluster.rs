@@ -453,6 +453,10 @@ async fn documents_describe_the_server() {
     let version = api.get("/version").await.ok();
     assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("36")));
     assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.36"));
+    assert_eq!(
+        (&version["gitCommit"], &version["buildDate"]),
+        (&json!(""), &json!("1970-01-01T00:00:00Z"))
+    );
     assert_eq!(api.get("/healthz").await.text, "ok");
     assert!(api.get("/readyz?verbose").await.text.contains("[+]etcd ok"));
     assert_eq!(api.get("/readyz/etcd").await.text, "ok");

@@ -177,6 +177,7 @@ async fn start_api(
             root_ca: Some(authority.certificate_pem.clone()),
             audit: config.audit.clone(),
             git_version: version(),
+            build: build(),
             gates: config.feature_gates.of_api(),
             ..apiserver::Config::default()
         },
@@ -283,6 +284,16 @@ fn start_node(
 /// What `/version` and the Node say: the version of Kubernetes whose behaviour is served, and ours behind it.
 fn version() -> String {
     format!("v1.36.1+steadfast-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What we are built from, as `build.rs` found it.
+fn build() -> apiserver::Build {
+    let seconds: i64 = env!("STEADFAST_SOURCE_EPOCH").parse().unwrap_or_default();
+    apiserver::Build {
+        commit: env!("STEADFAST_GIT_COMMIT").to_owned(),
+        tree_state: env!("STEADFAST_GIT_TREE_STATE").to_owned(),
+        date: jiff::Timestamp::from_second(seconds).unwrap_or_default(),
+    }
 }
 
 /// Where the node agent keeps pods' files.
