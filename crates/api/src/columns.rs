@@ -4,6 +4,7 @@
 //! priority 1 are those of `-o wide`.
 
 mod access;
+mod computed;
 mod configuration;
 mod duration;
 mod layout;
@@ -102,7 +103,7 @@ pub fn cells(kind: &Kind, object: &Value, now_s: i64) -> Vec<Value> {
         Some(version) => std::iter::once(row.name())
             .chain(version.cells(object, now_s))
             .collect(),
-        None => of_table(kind, row),
+        None => computed::cells(kind, row).unwrap_or_else(|| of_table(kind, row)),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Config {
     pub audit: Option<AuditLog>,
     /// `gitVersion` in `/version`: a semantic version.
     pub git_version: String,
+    /// The parts of the control plane that run in this process and end with it, as `componentstatuses` calls them.
+    pub parts: Vec<String>,
     /// What else `/version` tells of the build.
     pub build: Build,
     /// How long past states can be read and watched from.
@@ -72,6 +74,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(60),
             audit: None,
             git_version: "v1.36.1+steadfast".to_owned(),
+            parts: Vec::new(),
             build: Build::default(),
             history: Duration::from_secs(5 * 60),
             history_bytes: 128 << 20,

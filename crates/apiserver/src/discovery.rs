@@ -1,6 +1,7 @@
 //! Discovery: which groups, versions, resources and verbs are served, in the old form and in the aggregated one.
 
 use crate::certificate_requests;
+use crate::computed;
 use crate::negotiate;
 use crate::query::Query;
 use crate::reviews::REVIEWS;
@@ -73,6 +74,19 @@ fn resources(custom: &[Arc<Kind>]) -> Vec<Resource> {
         categories: &[],
         stored: None,
     }];
+    resources.extend(computed::KINDS.iter().map(|kind| Resource {
+        group: kind.group,
+        version: kind.version,
+        name: kind.plural.to_owned(),
+        singular: kind.singular,
+        namespaced: kind.namespaced,
+        kind: kind.kind,
+        kind_group: None,
+        verbs: computed::VERBS,
+        short_names: kind.short_names,
+        categories: kind.categories,
+        stored: None,
+    }));
     let all = kinds::kinds().iter().chain(custom.iter().map(Arc::as_ref));
     resources.extend(all.flat_map(of_kind));
     resources.extend(REVIEWS.iter().map(|review| Resource {
@@ -174,6 +188,7 @@ const GROUPS: &[&str] = &[
     "discovery.k8s.io",
     "resource.k8s.io",
     "flowcontrol.apiserver.k8s.io",
+    "metrics.k8s.io",
 ];
 
 /// The served (group, version) pairs in order of preference.

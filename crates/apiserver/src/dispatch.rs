@@ -5,6 +5,7 @@ use crate::audit::Annotations;
 use crate::body;
 use crate::call::Call;
 use crate::certificate_requests;
+use crate::computed;
 use crate::config::Config;
 use crate::definitions;
 use crate::discovery;
@@ -235,8 +236,11 @@ pub(crate) async fn resource(
         return reviews::answer(server, review, &call, body::read(request.into_body()).await?).await;
     }
     let is_bindings = path.group.is_empty() && path.resource == "bindings";
+    let computed = computed::by_resource(&path.group, &path.version, &path.resource);
     let kind = if is_bindings {
         Some(pods().into())
+    } else if let Some(kind) = computed {
+        Some(kind.into())
     } else {
         server.definitions.kind(&path.group, &path.version, &path.resource)
     };
@@ -254,6 +258,9 @@ pub(crate) async fn resource(
     call.annotations = annotations.unwrap_or_default();
     if is_bindings {
         call.subresource = "binding".to_owned();
+    }
+    if computed.is_some() {
+        return computed::read(server, &mut call, verb).await;
     }
     if streams {
         return stream(server, &call, verb, request).await;

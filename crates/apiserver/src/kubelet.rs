@@ -131,7 +131,7 @@ fn container(call: &Call, pod: &Value) -> Outcome<String> {
 }
 
 /// What a kubelet's refusal is to the client: its own words, with its code.
-fn refused(code: StatusCode, body: &[u8]) -> Box<Status> {
+pub(crate) fn refused(code: StatusCode, body: &[u8]) -> Box<Status> {
     let text = String::from_utf8_lossy(&body[..body.len().min(REFUSAL_BYTES_MAX)]);
     let text = match serde_json::from_str::<Value>(&text) {
         Ok(object) if object["kind"] == "Status" => object["message"].as_str().unwrap_or("").to_owned(),
@@ -152,7 +152,7 @@ fn refused(code: StatusCode, body: &[u8]) -> Box<Status> {
 }
 
 /// The kubelet cannot be reached.
-fn unreachable(error: &dyn std::error::Error) -> Box<Status> {
+pub(crate) fn unreachable(error: &dyn std::error::Error) -> Box<Status> {
     internal(format!(
         "Internal error occurred: error dialing backend: {}",
         crate::status::chain(error)

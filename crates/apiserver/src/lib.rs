@@ -22,6 +22,7 @@ mod certificate_requests;
 mod clock;
 mod commit;
 mod compaction;
+mod computed;
 mod config;
 mod create;
 mod definitions;

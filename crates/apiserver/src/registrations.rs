@@ -25,6 +25,7 @@ const PRIORITIES: &[(&str, i32)] = &[
     ("discovery.k8s.io", 16200),
     ("flowcontrol.apiserver.k8s.io", 16100),
     ("resource.k8s.io", 15900),
+    ("metrics.k8s.io", 100),
 ];
 
 /// The APIServices of the groups and versions that this server serves itself.

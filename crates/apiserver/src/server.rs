@@ -4,6 +4,7 @@ use crate::audit::Audit;
 use crate::authz::Access;
 use crate::bootstrap;
 use crate::compaction;
+use crate::computed::resource_metrics::ResourceMetrics;
 use crate::config::Config;
 use crate::definitions::{self, Definitions};
 use crate::dispatch;
@@ -76,6 +77,7 @@ impl ApiServer {
             definitions: Definitions::default(),
             policies,
             metrics: Metrics::default(),
+            resource_metrics: ResourceMetrics::default(),
             tasks: Mutex::default(),
         });
         server.access.follow(
@@ -121,6 +123,7 @@ pub(crate) struct Server {
     pub(crate) definitions: Definitions,
     pub(crate) policies: Arc<Followed<Policies>>,
     pub(crate) metrics: Metrics,
+    pub(crate) resource_metrics: ResourceMetrics,
     /// Background work; ends with the server.
     tasks: Mutex<JoinSet<()>>,
 }

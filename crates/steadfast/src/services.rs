@@ -177,6 +177,7 @@ async fn start_api(
             root_ca: Some(authority.certificate_pem.clone()),
             audit: config.audit.clone(),
             git_version: version(),
+            parts: ["controller-manager", "scheduler"].map(str::to_owned).to_vec(),
             build: build(),
             gates: config.feature_gates.of_api(),
             ..apiserver::Config::default()

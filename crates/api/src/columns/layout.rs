@@ -2,15 +2,15 @@
 
 use crate::kinds::Kind;
 
-type Column = (&'static str, &'static str, u8);
+pub(super) type Column = (&'static str, &'static str, u8);
 
-const NAME: Column = ("Name", "string", 0);
+pub(super) const NAME: Column = ("Name", "string", 0);
 const AGE: Column = ("Age", "string", 0);
 const CONTAINERS: Column = ("Containers", "string", 1);
 const IMAGES: Column = ("Images", "string", 1);
 const SELECTOR: Column = ("Selector", "string", 1);
 
-const fn text(name: &'static str) -> Column {
+pub(super) const fn text(name: &'static str) -> Column {
     (name, "string", 0)
 }
 
@@ -18,7 +18,7 @@ const fn wide(name: &'static str) -> Column {
     (name, "string", 1)
 }
 
-const fn number(name: &'static str) -> Column {
+pub(super) const fn number(name: &'static str) -> Column {
     (name, "integer", 0)
 }
 
@@ -28,6 +28,9 @@ const fn boolean(name: &'static str) -> Column {
 
 /// The columns of a kind.
 pub(super) fn of(kind: &Kind) -> Vec<Column> {
+    if let Some(columns) = super::computed::columns(kind) {
+        return columns;
+    }
     match kind.group {
         "" => core(kind.kind),
         "apps" | "batch" | "policy" => workloads(kind.kind),
