@@ -226,3 +226,46 @@ async fn many_services_never_share_an_address_of_either_family() {
             .all(|ip| !["10.96.0.1", "10.96.0.10", "fd00:10:96::1", "fd00:10:96::a"].contains(&ip.as_str()))
     );
 }
+
+#[tokio::test]
+async fn a_cluster_gets_a_second_family_and_services_get_it_when_told() {
+    let before = cluster(&[FOUR]).await;
+    let prefers = service("prefers", &json!({"ipFamilyPolicy": "PreferDualStack"}));
+    let made = before.post(SERVICES, &prefers).await.ok();
+    let after = Api::on(before.store.clone(), config(&[FOUR, SIX])).await;
+    let range = after
+        .get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes")
+        .await
+        .ok();
+    assert_eq!(range["spec"]["cidrs"], json!([FOUR, SIX]));
+    // A write that does not speak of families changes none.
+    let path = format!("{SERVICES}/prefers");
+    let patch = async |patch: Value| after.patch(&path, "merge", &patch).await.ok();
+    let labelled = patch(json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(labelled["spec"], made["spec"]);
+    let both = patch(json!({"spec": {"ipFamilyPolicy": "RequireDualStack"}})).await;
+    assert_eq!(families(&both), "IPv4,IPv6");
+    // And back: what was given stays until it is told to go, and nothing new is given.
+    let back = Api::on(before.store.clone(), config(&[FOUR])).await;
+    let kept = back.get(&path).await.ok();
+    assert_eq!(kept["spec"], both["spec"]);
+    let single = json!({"spec": {"ipFamilyPolicy": "SingleStack"}});
+    assert_eq!(families(&back.patch(&path, "merge", &single).await.ok()), "IPv4");
+    let six = texts(&both, "clusterIPs")[1].clone();
+    assert_eq!(back.get(&format!("{ADDRESSES}/{six}")).await.code, 404);
+}
+
+#[tokio::test]
+async fn servers_on_one_store_never_give_an_address_twice() {
+    let ranges = config(&["10.96.0.0/27", "fd00:10:96::/123"]);
+    let one = Api::with(ranges.clone()).await;
+    let other = Api::on(one.store.clone(), ranges).await;
+    let creates = (0..20).map(|index| {
+        let api = if index % 2 == 0 { one.clone() } else { other.clone() };
+        let dual = json!({"ipFamilyPolicy": "RequireDualStack"});
+        async move { api.post(SERVICES, &service(&format!("s{index}"), &dual)).await.ok() }
+    });
+    let made = futures::future::join_all(creates).await;
+    let ips: BTreeSet<String> = made.iter().flat_map(|service| texts(service, "clusterIPs")).collect();
+    assert_eq!(ips.len(), 40);
+}

@@ -194,6 +194,11 @@ impl Cluster {
         command
     }
 
+    /// Sets further options for the next start of the daemon.
+    pub fn change_options(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|&option| option.to_owned()).collect();
+    }
+
     /// Starts the daemon (again) and waits until it says that it is ready.
     ///
     /// # Errors

@@ -53,8 +53,9 @@ const SERVICES: &str = "--service-cidr=10.96.0.0/16,fd00:10:96::/108";
 const PODS_SIX: &str = "--pod-cidr=fd00:10:244::/64";
 const SERVICES_SIX: &str = "--service-cidr=fd00:10:96::/108";
 
-/// Where DNS is asked for IPv6; for IPv4 it is the harness' own address.
-const DNS_SIX: &str = "[fd00:10:96::a]:53";
+/// Where DNS is asked: at the Service's addresses, and at the pods' gateway.
+const DNS_FOUR: [&str; 2] = ["10.96.0.10:53", "10.244.0.1:53"];
+const DNS_SIX: [&str; 2] = ["[fd00:10:96::a]:53", "[fd00:10:244::1]:53"];
 
 /// How long rules may take to follow; a bound for a test that fails, nothing that is measured.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -67,6 +68,11 @@ fn a_cluster_of_two_families() {
 #[test]
 fn a_cluster_of_ipv6_alone() {
     six().unwrap();
+}
+
+#[test]
+fn a_cluster_that_gets_a_second_family() {
+    grown().unwrap();
 }
 
 fn both() -> anyhow::Result<()> {
@@ -159,6 +165,41 @@ fn six() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Pods and Services go on with what they have, and get the other family when they are made anew, and told.
+fn grown() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(Runtime::Embedded)?;
+    let kubectl = cluster.kubectl();
+    kubectl.run_with("apply -f -", MANIFEST)?;
+    kubectl.run("rollout status statefulset web --timeout=180s")?;
+    let before = addresses(&kubectl, "web-0")?;
+    ensure!(before.len() == 1 && before[0].is_ipv4(), "{before:?}");
+    cluster.stop()?;
+    cluster.change_options(&[PODS, SERVICES]);
+    cluster.up()?;
+    let all = BTreeSet::from(["web-0".to_owned(), "web-1".to_owned()]);
+    let own = |kubectl: &Kubectl| ips(&kubectl.get("service web")?["spec"]["clusterIPs"], |ip| ip.as_str());
+    let first = own(&kubectl)?;
+    ensure!(
+        first.len() == 1 && addresses(&kubectl, "web-0")? == before,
+        "the restart changed addresses"
+    );
+    until(|| names(SocketAddr::new(first[0], 80)), |names| *names == all).context("with one family still")?;
+    for service in ["web", "web-hosts"] {
+        let dual =
+            format!("patch service {service} --type merge -p {{\"spec\":{{\"ipFamilyPolicy\":\"RequireDualStack\"}}}}");
+        kubectl.run(&dual)?;
+    }
+    kubectl.run("rollout restart statefulset web")?;
+    kubectl.run("rollout status statefulset web --timeout=180s")?;
+    names_have_addresses(&cluster, &["IPv4", "IPv6"])?;
+    let both = own(&kubectl)?;
+    ensure!(both.len() == 2 && both[0] == first[0] && both[1].is_ipv6(), "{both:?}");
+    for ip in both {
+        until(|| names(SocketAddr::new(ip, 80)), |names| *names == all).with_context(|| format!("at {ip}"))?;
+    }
+    Ok(())
+}
+
 /// In its status, its hosts file and its variables; the node tells its ranges.
 fn pods_tell_their_addresses(kubectl: &Kubectl) -> anyhow::Result<()> {
     let found = addresses(kubectl, "web-0")?;
@@ -224,11 +265,11 @@ fn slice_has_both_pods(kubectl: &Kubectl, family: &str) -> anyhow::Result<()> {
 
 /// A and AAAA of each pod and of the Service, asked over each family, and the way back from an address to its name.
 fn names_have_addresses(cluster: &Cluster, families: &[&str]) -> anyhow::Result<()> {
-    let four: SocketAddr = SocketAddr::new(conformance::cluster::DNS.parse()?, 53);
-    let mut servers = vec![DNS_SIX.parse::<SocketAddr>()?];
+    let mut servers = DNS_SIX.to_vec();
     if families.contains(&"IPv4") {
-        servers.push(four);
+        servers.extend(DNS_FOUR);
     }
+    let servers: Vec<SocketAddr> = servers.into_iter().map(str::parse).collect::<Result<_, _>>()?;
     for pod in ["web-0", "web-1"] {
         let name = format!("{pod}.web-hosts.default.svc.cluster.local");
         let own = addresses(&cluster.kubectl(), pod)?;

@@ -8,6 +8,7 @@
 
 mod answer;
 mod answerer;
+mod bind;
 mod cluster;
 mod datagrams;
 mod link;

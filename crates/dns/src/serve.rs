@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::records::{Service, Slice};
 use crate::upstream::{Forwarder, Upstream};
 use crate::zone::Zone;
-use crate::{tcp, udp};
+use crate::{bind, tcp, udp};
 use anyhow::Context;
 use kube::Client;
 use std::collections::BTreeSet;
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Config {
     /// Where to listen, on UDP and TCP. An address that the host does not have is put on a link of its own.
     pub listen: Vec<SocketAddr>,
+    /// Where else: at addresses that somebody else gives to the host, now or later.
+    pub listen_ahead: Vec<SocketAddr>,
     /// The domain of all cluster names, such as `cluster.local`.
     pub cluster_domain: String,
     /// Who answers for other names.
@@ -48,10 +50,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         .copied()
         .filter(|address| !address.is_unspecified())
         .collect();
+    let ahead = config.listen_ahead.iter().map(SocketAddr::ip);
     let cluster = Arc::new(RwLock::new(Cluster::new(Zone::new(&domain, &servers, serial()))));
     let answerer = Arc::new(Answerer {
         cluster: cluster.clone(),
-        forwarder: Forwarder::new(&config.upstream, own.into_iter().collect()),
+        forwarder: Forwarder::new(&config.upstream, own.iter().copied().chain(ahead).collect()),
         metrics: config.metrics.clone(),
         turn: AtomicUsize::new(0),
     });
@@ -61,6 +64,11 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         let address = listen(&mut sockets, address, &answerer)
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
+        bound.push(address);
+    }
+    for address in config.listen_ahead {
+        let (udp, tcp) = bind::ahead(address).with_context(|| format!("cannot listen on {address}"))?;
+        serve(&mut sockets, udp, tcp, &answerer);
         bound.push(address);
     }
     let metrics = config.metrics;
@@ -104,7 +112,11 @@ async fn listen(
     let udp = UdpSocket::bind(address).await?;
     let bound = udp.local_addr()?;
     let tcp = TcpListener::bind(bound).await?;
+    serve(sockets, udp, tcp, answerer);
+    Ok(bound)
+}
+
+fn serve(sockets: &mut JoinSet<std::io::Result<()>>, udp: UdpSocket, tcp: TcpListener, answerer: &Arc<Answerer>) {
     sockets.spawn(udp::serve(udp, answerer.clone()));
     sockets.spawn(tcp::serve(tcp, answerer.clone()));
-    Ok(bound)
 }

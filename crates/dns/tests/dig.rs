@@ -142,6 +142,7 @@ async fn start(api: &Api, domain: &str, upstream: Upstream) -> Running {
     let listen = vec!["127.0.0.1:0".parse().expect("an address")];
     let config = Config {
         listen,
+        listen_ahead: Vec::new(),
         cluster_domain: domain.into(),
         upstream,
         metrics: dns::Metrics::default(),

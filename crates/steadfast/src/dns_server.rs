@@ -42,6 +42,7 @@ fn config(args: &DnsArgs) -> anyhow::Result<Config> {
         bail!("{}", errors.join("; "));
     }
     Ok(Config {
+        listen_ahead: Vec::new(),
         listen: args.listen.clone(),
         cluster_domain: args.cluster_domain.clone(),
         upstream: args.dns_upstream.clone(),

@@ -93,6 +93,7 @@ impl Services {
                     .into_iter()
                     .map(|ip| SocketAddr::new(ip, 53))
                     .collect(),
+                listen_ahead: gateways(config).into_iter().map(|ip| SocketAddr::new(ip, 53)).collect(),
                 cluster_domain: config.cluster_domain.clone(),
                 upstream: config.dns_upstream.clone(),
                 metrics: dns::Metrics::default(),
@@ -280,6 +281,14 @@ fn start_node(
     };
     tasks.spawn(named("the node agent", node::run(client, node, shutdown.clone())));
     Ok(())
+}
+
+/// The addresses that pods of our own network have for their gateway, which is this machine.
+fn gateways(config: &Config) -> Vec<IpAddr> {
+    match config.runtime {
+        Runtime::Embedded { .. } => config.pod_cidrs.each_nth(1),
+        Runtime::Endpoint(_) => Vec::new(),
+    }
 }
 
 /// What `/version` and the Node say: the version of Kubernetes whose behaviour is served, and ours behind it.

@@ -63,7 +63,11 @@ impl Api {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
-        let store = Arc::new(MemoryStore::new());
+        Self::on(Arc::new(MemoryStore::new()), config).await
+    }
+
+    /// Another server on a store, or the same one started anew.
+    pub(crate) async fn on(store: Arc<MemoryStore>, config: Config) -> Self {
         let server = ApiServer::new(store.clone() as Arc<dyn Store>, config).await.unwrap();
         let service = in_process(
             server.router(),
