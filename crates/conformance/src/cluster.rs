@@ -132,11 +132,9 @@ impl Cluster {
             _machine: lock,
         };
         if runtime == Runtime::Containerd {
-            this.containerd = Some(Containerd::start(
-                &this.dir.path().join("ctd"),
-                "sfcni0",
-                "10.244.0.0/16",
-            )?);
+            let ranges = options.iter().find_map(|option| option.strip_prefix("--pod-cidr="));
+            let ranges = ranges.unwrap_or("10.244.0.0/16");
+            this.containerd = Some(Containerd::start(&this.dir.path().join("ctd"), "sfcni0", ranges)?);
             this.load(&image("pause"))?;
         }
         if runtime != Runtime::None {

@@ -17,16 +17,17 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts containerd with everything it keeps below `dir`, pods on the bridge `bridge` with addresses of `pod_cidr`.
+    /// Starts containerd with everything it keeps below `dir`, pods on the bridge `bridge` with an address of each of
+    /// `pod_cidrs`, which are separated by commas.
     ///
     /// Sandboxes need an image of the name `steadfast.local/pause:1`: see [`Containerd::import`].
     ///
     /// # Errors
     /// When containerd is not installed or does not come up.
-    pub fn start(dir: &Path, bridge: &str, pod_cidr: &str) -> anyhow::Result<Self> {
+    pub fn start(dir: &Path, bridge: &str, pod_cidrs: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir.join("cni"))?;
         std::fs::write(dir.join("config.toml"), config(dir))?;
-        std::fs::write(dir.join("cni/10-steadfast.conflist"), network(dir, bridge, pod_cidr))?;
+        std::fs::write(dir.join("cni/10-steadfast.conflist"), network(dir, bridge, pod_cidrs))?;
         let log = File::create(dir.join("containerd.log"))?;
         let mut command = Command::new("containerd");
         command
@@ -153,7 +154,12 @@ state = "{dir}/state"
     )
 }
 
-fn network(dir: &Path, bridge: &str, pod_cidr: &str) -> String {
+fn network(dir: &Path, bridge: &str, pod_cidrs: &str) -> String {
+    let ranges = pod_cidrs.split(',').map(|range| serde_json::json!([{"subnet": range}]));
+    let everywhere = pod_cidrs
+        .split(',')
+        .map(|range| if range.contains(':') { "::/0" } else { "0.0.0.0/0" });
+    let routes = everywhere.map(|all| serde_json::json!({"dst": all}));
     serde_json::json!({
         "cniVersion": "0.4.0",
         "name": "steadfast",
@@ -161,11 +167,13 @@ fn network(dir: &Path, bridge: &str, pod_cidr: &str) -> String {
             "type": "bridge",
             "bridge": bridge,
             "isGateway": true,
+            // Where the kernel shows bridged packets to its filter, a pod that reaches itself by a Service needs this.
+            "hairpinMode": true,
             "ipam": {
                 "type": "host-local",
                 "dataDir": dir.join("addresses"),
-                "ranges": [[{"subnet": pod_cidr}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": ranges.collect::<Vec<_>>(),
+                "routes": routes.collect::<Vec<_>>(),
             },
         }],
     })

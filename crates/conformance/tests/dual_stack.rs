@@ -53,9 +53,10 @@ const SERVICES: &str = "--service-cidr=10.96.0.0/16,fd00:10:96::/108";
 const PODS_SIX: &str = "--pod-cidr=fd00:10:244::/64";
 const SERVICES_SIX: &str = "--service-cidr=fd00:10:96::/108";
 
-/// Where DNS is asked: at the Service's addresses, and at the pods' gateway.
-const DNS_FOUR: [&str; 2] = ["10.96.0.10:53", "10.244.0.1:53"];
-const DNS_SIX: [&str; 2] = ["[fd00:10:96::a]:53", "[fd00:10:244::1]:53"];
+/// Where DNS is asked: at the Service's addresses.
+const DNS: [&str; 2] = ["10.96.0.10:53", "[fd00:10:96::a]:53"];
+/// And at those of our own pods' gateway.
+const DNS_GATEWAY: [&str; 2] = ["10.244.0.1:53", "[fd00:10:244::1]:53"];
 
 /// How long rules may take to follow; a bound for a test that fails, nothing that is measured.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -68,6 +69,11 @@ fn a_cluster_of_two_families() {
 #[test]
 fn a_cluster_of_ipv6_alone() {
     six().unwrap();
+}
+
+#[test]
+fn a_network_of_others_with_two_families() {
+    of_others().unwrap();
 }
 
 #[test]
@@ -85,10 +91,15 @@ fn both() -> anyhow::Result<()> {
     let own: Vec<IpAddr> = ips(&web["spec"]["clusterIPs"], |ip| ip.as_str())?;
     ensure!(own.len() == 2 && own[0].is_ipv4() && own[1].is_ipv6(), "{own:?}");
     pods_tell_their_addresses(&kubectl)?;
+    let node = &kubectl.get("nodes")?["items"][0];
+    ensure!(
+        node["spec"]["podCIDRs"] == serde_json::json!(["10.244.0.0/16", "fd00:10:244::/64"]),
+        "{node}"
+    );
     for family in families {
         slice_has_both_pods(&kubectl, family)?;
     }
-    names_have_addresses(&cluster, &families)?;
+    names_have_addresses(&cluster, &[DNS, DNS_GATEWAY].concat())?;
 
     let all = BTreeSet::from(["web-0".to_owned(), "web-1".to_owned()]);
     let node_port = u16::try_from(web["spec"]["ports"][0]["nodePort"].as_u64().context("no nodePort")?)?;
@@ -122,7 +133,7 @@ fn both() -> anyhow::Result<()> {
     )?;
     kubectl.run("rollout status statefulset web --timeout=180s")?;
     ensure!(!changed.contains(&addresses(&kubectl, "web-1")?[0]), "{changed:?}");
-    names_have_addresses(&cluster, &families)?;
+    names_have_addresses(&cluster, &DNS)?;
     for ip in &own {
         until(|| names(SocketAddr::new(*ip, 80)), |names| *names == all).context("after web-0 was made anew")?;
     }
@@ -145,7 +156,7 @@ fn six() -> anyhow::Result<()> {
     let own: Vec<IpAddr> = ips(&web["spec"]["clusterIPs"], |ip| ip.as_str())?;
     ensure!(own.len() == 1 && own[0].is_ipv6(), "{own:?}");
     slice_has_both_pods(&kubectl, "IPv6")?;
-    names_have_addresses(&cluster, &["IPv6"])?;
+    names_have_addresses(&cluster, &[DNS[1], DNS_GATEWAY[1]])?;
     let all = BTreeSet::from(["web-0".to_owned(), "web-1".to_owned()]);
     from_pods(&kubectl, own[0], &all)?;
     // By its name, which the pod's resolver asks of the server's IPv6 address.
@@ -162,6 +173,23 @@ fn six() -> anyhow::Result<()> {
         "nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT < /dev/null && echo reached",
     )?;
     ensure!(said.contains("reached"), "{said}");
+    Ok(())
+}
+
+/// Pods of containerd, with the addresses that its network plug-in gives them.
+fn of_others() -> anyhow::Result<()> {
+    let cluster = Cluster::start_with_options(Runtime::Containerd, &[PODS, SERVICES])?;
+    let kubectl = cluster.kubectl();
+    kubectl.run_with("apply -f -", MANIFEST)?;
+    kubectl.run("rollout status statefulset web --timeout=180s")?;
+    pods_tell_their_addresses(&kubectl)?;
+    names_have_addresses(&cluster, &DNS)?;
+    let all = BTreeSet::from(["web-0".to_owned(), "web-1".to_owned()]);
+    for ip in ips(&kubectl.get("service web")?["spec"]["clusterIPs"], |ip| ip.as_str())? {
+        until(|| names(SocketAddr::new(ip, 80)), |names| *names == all)
+            .with_context(|| format!("{ip} from this machine"))?;
+        from_pods(&kubectl, ip, &all)?;
+    }
     Ok(())
 }
 
@@ -191,7 +219,7 @@ fn grown() -> anyhow::Result<()> {
     }
     kubectl.run("rollout restart statefulset web")?;
     kubectl.run("rollout status statefulset web --timeout=180s")?;
-    names_have_addresses(&cluster, &["IPv4", "IPv6"])?;
+    names_have_addresses(&cluster, &DNS)?;
     let both = own(&kubectl)?;
     ensure!(both.len() == 2 && both[0] == first[0] && both[1].is_ipv6(), "{both:?}");
     for ip in both {
@@ -200,7 +228,7 @@ fn grown() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In its status, its hosts file and its variables; the node tells its ranges.
+/// In its status, its hosts file and its variables.
 fn pods_tell_their_addresses(kubectl: &Kubectl) -> anyhow::Result<()> {
     let found = addresses(kubectl, "web-0")?;
     ensure!(
@@ -220,10 +248,6 @@ fn pods_tell_their_addresses(kubectl: &Kubectl) -> anyhow::Result<()> {
     );
     let nodes = kubectl.get("nodes")?;
     let node = &nodes["items"][0];
-    ensure!(
-        node["spec"]["podCIDRs"] == serde_json::json!(["10.244.0.0/16", "fd00:10:244::/64"]),
-        "{node}"
-    );
     let pod = kubectl.get("pod web-0")?;
     let listed = node["status"]["addresses"].as_array().context("no addresses")?;
     let internal = listed.iter().filter(|address| address["type"] == "InternalIP");
@@ -263,13 +287,9 @@ fn slice_has_both_pods(kubectl: &Kubectl, family: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A and AAAA of each pod and of the Service, asked over each family, and the way back from an address to its name.
-fn names_have_addresses(cluster: &Cluster, families: &[&str]) -> anyhow::Result<()> {
-    let mut servers = DNS_SIX.to_vec();
-    if families.contains(&"IPv4") {
-        servers.extend(DNS_FOUR);
-    }
-    let servers: Vec<SocketAddr> = servers.into_iter().map(str::parse).collect::<Result<_, _>>()?;
+/// A and AAAA of each pod, asked of each server, and the way back from an address to its name.
+fn names_have_addresses(cluster: &Cluster, servers: &[&str]) -> anyhow::Result<()> {
+    let servers: Vec<SocketAddr> = servers.iter().map(|server| server.parse()).collect::<Result<_, _>>()?;
     for pod in ["web-0", "web-1"] {
         let name = format!("{pod}.web-hosts.default.svc.cluster.local");
         let own = addresses(&cluster.kubectl(), pod)?;

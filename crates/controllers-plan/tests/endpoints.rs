@@ -308,6 +308,40 @@ fn the_older_endpoints_sort_the_ready_from_the_others_and_rest_between_writes() 
     assert_eq!(model.endpoints, None);
 }
 
+/// A selector may match any number of pods: no slice is too full, one pod's change is a write for each family, and the older
+/// Endpoints say that they do not tell of all.
+#[test]
+fn more_pods_than_a_slice_holds_are_spread() {
+    const PODS: usize = 1200;
+    let mut model = Model::with_service(json!({"spec": {"ipFamilies": ["IPv4", "IPv6"]}}));
+    for index in 0..PODS {
+        let (four, six) = (
+            format!("10.0.{}.{}", index / 200, index % 200),
+            format!("fd00::{index:x}"),
+        );
+        model.set_pod(
+            &format!("{index:04}"),
+            json!({"status": {"podIPs": [{"ip": four}, {"ip": six}]}}),
+        );
+    }
+    assert_eq!(model.settle(), 2 * PODS / 100);
+    assert_eq!(model.endpoints().len(), 2 * PODS);
+    let sizes = model
+        .slices
+        .values()
+        .map(|slice| slice["endpoints"].as_array().unwrap().len());
+    assert!(sizes.into_iter().all(|size| size == 100));
+    model.set_pod("1234", NOT_READY());
+    assert_eq!(model.settle(), 2);
+    assert_eq!(model.carry_out(&model.plan_legacy(Timestamp::UNIX_EPOCH)), 1);
+    let endpoints = model.endpoints.as_ref().unwrap();
+    let annotations = &endpoints["metadata"]["annotations"];
+    assert_eq!(annotations["endpoints.kubernetes.io/over-capacity"], "truncated");
+    let subsets = endpoints["subsets"].as_array().unwrap().iter();
+    let listed = subsets.map(|subset| subset["addresses"].as_array().map_or(0, Vec::len));
+    assert_eq!(listed.sum::<usize>(), 1000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     /// Whatever pods do, one plan later each pod that should be there is there exactly once, no slice is too full, and

@@ -66,13 +66,21 @@ pub(crate) fn proxy_config(config: &Config) -> proxy::Config {
         node_name: config.node_name.clone(),
         pod_cidrs: config.pod_cidrs.iter().map(|range| range.to_string()).collect(),
         own_addresses: [vec![config.service_cidrs.nth(1)], config.cluster_dns()].concat(),
-        masquerade_all: matches!(config.runtime, Runtime::Endpoint(_)) && !is_bridge_filtered(),
+        masquerade_all: matches!(config.runtime, Runtime::Endpoint(_)) && !is_bridge_filtered(config),
     }
 }
 
-/// Whether the kernel shows packets between two ports of a bridge to its filter. The pods of our own network send
-/// everything through this machine, but those of a network plug-in may be neighbours on a bridge.
-fn is_bridge_filtered() -> bool {
-    let setting = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
-    setting.is_ok_and(|value| value.trim() == "1")
+/// Whether the kernel shows packets between two ports of a bridge to its filter, in each family that pods have. The pods
+/// of our own network send everything through this machine, but those of a network plug-in may be neighbours on a
+/// bridge.
+fn is_bridge_filtered(config: &Config) -> bool {
+    config.pod_cidrs.iter().all(|range| {
+        let tables = if range.addr().is_ipv4() {
+            "iptables"
+        } else {
+            "ip6tables"
+        };
+        let setting = std::fs::read_to_string(format!("/proc/sys/net/bridge/bridge-nf-call-{tables}"));
+        setting.is_ok_and(|value| value.trim() == "1")
+    })
 }
