@@ -47,6 +47,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Outcome<()> {
     ensure(server, kind("", "services"), "kube-system", dns).await?;
     let class = local_class(&server.config.volumes_path);
     ensure(server, kind("storage.k8s.io", "storageclasses"), "", class).await?;
+    ensure(server, kind("storage.k8s.io", "csidrivers"), "", local_driver()).await?;
     let Some(priorities) = kinds::by_resource("scheduling.k8s.io", "v1", "priorityclasses") else {
         return Ok(());
     };
@@ -273,6 +274,17 @@ fn dns_service(ips: &[IpAddr]) -> Value {
             "type": "ClusterIP", "clusterIP": ips.first(), "clusterIPs": ips, "ipFamilyPolicy": policy,
             "ports": [{"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53},
                 {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": 53}],
+        },
+    })
+}
+
+/// What node agents must know of our CSI driver of local disks.
+fn local_driver() -> Value {
+    json!({
+        "metadata": {"name": "local.csi.steadfast.io"},
+        "spec": {
+            "attachRequired": false, "podInfoOnMount": true, "fsGroupPolicy": "File", "storageCapacity": false,
+            "volumeLifecycleModes": ["Persistent", "Ephemeral"],
         },
     })
 }

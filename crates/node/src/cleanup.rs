@@ -3,7 +3,7 @@
 use crate::cgroup;
 use crate::config::DEFAULT_CGROUP_ROOT;
 use crate::runtime::Runtime;
-use crate::volumes::{mounts, take_away};
+use crate::volumes::{mounts, take_away, tree};
 use std::path::{Path, PathBuf};
 
 /// Why not everything could be ended.
@@ -96,9 +96,13 @@ async fn remove_directories(root: &Path) -> Result<(), CleanupError> {
     };
     while let Some(entry) = entries.next_entry().await.map_err(read)? {
         let uid = entry.file_name().to_string_lossy().into_owned();
-        take_away(root, &uid)
+        take_away(root, None, &uid)
             .await
             .map_err(|why| CleanupError::Directory { uid, why })?;
     }
-    mounts::unmount_below(&pods).map_err(read)
+    mounts::unmount_below(&pods).map_err(read)?;
+    // What drivers staged there.
+    let staged = root.join("plugins/kubernetes.io/csi");
+    let removed = mounts::unmount_below(&staged).and_then(|()| tree::remove(&staged));
+    removed.map_err(|source| CleanupError::Read { path: staged, source })
 }

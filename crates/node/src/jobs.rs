@@ -10,7 +10,7 @@ use crate::resize::{self, Resized};
 use crate::run::Node;
 use crate::runtime::{CONTAINER_NAME, PRE_STOP, Record};
 use crate::sandbox_config::{log_dir, sandbox_config};
-use crate::volumes::{self, Mounted, VolumeError};
+use crate::volumes::{self, Mounted, Prepared, VolumeError};
 use api::k8s::api::core::v1::{Container, LifecycleHandler, Pod};
 use cri::v1;
 use kube::ResourceExt;
@@ -54,7 +54,7 @@ impl Context {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// All volumes are mounted.
-    Mounted(Mounted),
+    Mounted(Prepared),
     /// Volumes are not ready.
     NotMounted(VolumeError),
     /// Volumes are gone.
@@ -103,11 +103,11 @@ fn start_error(reason: &'static str, message: impl Into<String>) -> Outcome {
 pub(crate) async fn prepare_volumes(ctx: Context) -> Outcome {
     let node = &ctx.node;
     let prepared = match ctx.sources().await {
-        Ok(sources) => volumes::prepare(&node.config.root_dir, &node.objects, &node.labels, &ctx.pod, &sources).await,
+        Ok(sources) => volumes::prepare(node, &ctx.pod, &sources).await,
         Err(why) => Err(VolumeError::Sources { why }),
     };
     match prepared {
-        Ok(mounted) => Outcome::Mounted(mounted),
+        Ok(prepared) => Outcome::Mounted(prepared),
         Err(error) => {
             node.recorder
                 .pod(&ctx.pod, None, Severity::Warning, "FailedMount", error.to_string());
@@ -119,7 +119,7 @@ pub(crate) async fn prepare_volumes(ctx: Context) -> Outcome {
 /// Takes the pod's volumes away, and its cgroup.
 pub(crate) async fn unmount_volumes(ctx: Context) -> Outcome {
     let uid = ctx.pod.metadata.uid.clone().unwrap_or_default();
-    if let Err(why) = volumes::take_away(&ctx.node.config.root_dir, &uid).await {
+    if let Err(why) = volumes::take_away(&ctx.node.config.root_dir, Some(&ctx.node.drivers), &uid).await {
         return Outcome::NotUnmounted(why);
     }
     let root = ctx.node.config.cgroup_root.clone();

@@ -16,6 +16,7 @@ mod cgroup;
 mod cleanup;
 mod config;
 mod container_config;
+mod csi;
 mod events;
 mod eviction;
 mod facts;

@@ -363,7 +363,7 @@ impl Pods {
             if known || works {
                 continue;
             }
-            if let Err(why) = volumes::take_away(root, &id).await {
+            if let Err(why) = volumes::take_away(root, Some(&self.node.drivers), &id).await {
                 tracing::warn!(
                     why,
                     uid = id,

@@ -1,6 +1,7 @@
 //! Puts the node agent together and runs it.
 
 use crate::config::Config;
+use crate::csi::{Drivers, plugins};
 use crate::events::Recorder;
 use crate::eviction::{self, Felt};
 use crate::facts::Machine;
@@ -67,6 +68,8 @@ pub(crate) struct Node {
     pub(crate) grants: Grants,
     /// The last samples of CPU time.
     pub(crate) rates: Rates,
+    /// The CSI drivers that are known.
+    pub(crate) drivers: Drivers,
 }
 
 /// The listener of the kubelet API. Clients that read no Node status expect a fixed port, but another agent of this
@@ -122,6 +125,7 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
         recursive_read_only: recursive_read_only(&runtime).await,
         grants: Grants::default(),
         rates: Rates::default(),
+        drivers: Drivers::default(),
         runtime_version: format!("{runtime_name}://{version}"),
         runtime_name,
         runtime,
@@ -144,6 +148,7 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
     parts.spawn(log_rotation::run(node.clone(), stop.clone()));
     parts.spawn(eviction::run(node.clone(), registry.clone(), stop.clone()));
     parts.spawn(reclaim::run(node.clone(), registry.clone(), stop.clone()));
+    parts.spawn(plugins::run(node.clone(), stop.clone()));
     if tokio::time::timeout(SERVICES_TIMEOUT, node.services.wait_until_ready())
         .await
         .is_err()

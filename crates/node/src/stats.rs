@@ -8,6 +8,7 @@ pub(crate) use machine::{Filesystem, MachineUse};
 pub(crate) use metrics::{cadvisor, kubelet, resource};
 pub(crate) use summary::summary;
 
+use crate::csi::usage::Usage;
 use crate::pods::Registry;
 use crate::run::Node;
 use crate::runtime::{CONTAINER_NAME, POD_UID, timed};
@@ -43,6 +44,8 @@ pub(crate) struct PodUse {
     pub(crate) containers: Vec<ContainerUse>,
     /// Its volumes: name, bytes and inodes used, and whether they count as ephemeral storage.
     pub(crate) volumes: Vec<VolumeUse>,
+    /// Those of CSI drivers.
+    pub(crate) driven: Vec<Usage>,
 }
 
 /// What a volume holds.
@@ -185,9 +188,16 @@ pub(crate) async fn look(node: &Arc<Node>, registry: &Registry, depth: Depth) ->
             pod,
             containers,
             volumes: Vec::new(),
+            driven: Vec::new(),
         }
     });
-    let (pods, node) = (pods.collect::<Vec<_>>(), Arc::clone(node));
+    let (mut pods, node) = (pods.collect::<Vec<_>>(), Arc::clone(node));
+    if depth == Depth::All {
+        for pod in &mut pods {
+            let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
+            pod.driven = crate::csi::usage::of_pod(&node.drivers, &pod_dir(&node.config.root_dir, uid)).await;
+        }
+    }
     let measured = tokio::task::spawn_blocking(move || {
         let machine = machine::look(&node.config.root_dir, &node.rates, now);
         let wanted = |pod: &PodUse| match depth {

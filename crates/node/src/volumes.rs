@@ -12,7 +12,10 @@ pub(crate) mod sub_path;
 pub(crate) mod tree;
 pub(crate) mod usage;
 
-use crate::objects::Objects;
+use crate::csi::mount::{self, Mount};
+use crate::csi::source::Source;
+use crate::csi::{Drivers, expand};
+use crate::run::Node;
 use api::k8s::api::core::v1::{Pod, Volume};
 use node_plan::{Sources, quantity_rounded_up, volume_payload};
 use std::collections::BTreeMap;
@@ -57,36 +60,82 @@ pub(crate) fn pod_dir(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)
 }
 
+/// A pod's volumes, ready.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Where they are.
+    pub(crate) mounted: Mounted,
+    /// Something is to be tried again that nobody waits for.
+    pub(crate) is_incomplete: bool,
+}
+
 /// Makes all volumes of a pod ready. Doing it again is fine and brings files up to date.
-pub(crate) async fn prepare(
-    root: &Path,
-    objects: &Objects,
-    node_labels: &BTreeMap<String, String>,
-    pod: &Pod,
-    sources: &Sources,
-) -> Result<Mounted, VolumeError> {
-    let mut mounted = Mounted::new();
-    let dir = pod_dir(root, pod.metadata.uid.as_deref().unwrap_or_default());
+pub(crate) async fn prepare(node: &Node, pod: &Pod, sources: &Sources) -> Result<Prepared, VolumeError> {
+    let mut prepared = Prepared {
+        mounted: Mounted::new(),
+        is_incomplete: false,
+    };
+    let dir = pod_dir(&node.config.root_dir, pod.metadata.uid.as_deref().unwrap_or_default());
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let path = match claims::claim_name(pod, volume) {
-            Some(claim) => {
-                let place = claims::place(objects, pod, volume, &claim, node_labels)
-                    .await
-                    .map_err(|why| VolumeError::Claim {
-                        volume: volume.name.clone(),
-                        why,
-                    })?;
-                let group = fs_group(pod);
-                blocking(&place.volume.clone(), move || set_up_place(&place, group)).await?
-            }
-            None => {
-                let (dir, pod, one, sources) = (dir.clone(), pod.clone(), volume.clone(), sources.clone());
-                blocking(&volume.name, move || set_up(&dir, &pod, &one, &sources)).await?
-            }
+            Some(claim) => set_up_claim(node, pod, volume, &claim, &mut prepared.is_incomplete).await?,
+            None => match Source::of_pod(pod, volume) {
+                Some(source) => mount_csi(node, pod, &source).await?.path,
+                None => {
+                    let (dir, pod, one, sources) = (dir.clone(), pod.clone(), volume.clone(), sources.clone());
+                    blocking(&volume.name, move || set_up(&dir, &pod, &one, &sources)).await?
+                }
+            },
         };
-        mounted.insert(volume.name.clone(), path);
+        prepared.mounted.insert(volume.name.clone(), path);
     }
-    Ok(mounted)
+    Ok(prepared)
+}
+
+/// Makes the volume of a claim ready.
+async fn set_up_claim(
+    node: &Node,
+    pod: &Pod,
+    volume: &Volume,
+    claim: &str,
+    is_incomplete: &mut bool,
+) -> Result<PathBuf, VolumeError> {
+    let unusable = |why| VolumeError::Claim {
+        volume: volume.name.clone(),
+        why,
+    };
+    let bound = claims::bound(&node.objects, pod, volume, claim)
+        .await
+        .map_err(unusable)?;
+    let source = Source::of_persistent(&bound.volume, volume);
+    let mut labels = node.labels.clone();
+    if let Some(source) = &source {
+        // Its driver knows where this node is.
+        node.drivers.find(&source.driver).await.map_err(unusable)?;
+        labels.extend(node.drivers.topology());
+    }
+    claims::check(&bound.volume, &bound.claim, &labels).map_err(unusable)?;
+    let Some(source) = source else {
+        let place = claims::place_of(&bound.volume).map_err(unusable)?;
+        let group = fs_group(pod);
+        return blocking(&place.volume.clone(), move || set_up_place(&place, group)).await;
+    };
+    let mount = mount_csi(node, pod, &source).await?;
+    if let Some(size) = expand::due(&bound.volume, &bound.claim)
+        && let Err(why) = expand::expand(node, pod, &source, &mount, &bound.claim, size).await
+    {
+        tracing::warn!(why, volume = source.name, "a volume has not grown, trying again");
+        *is_incomplete = true;
+    }
+    Ok(mount.path)
+}
+
+async fn mount_csi(node: &Node, pod: &Pod, source: &Source) -> Result<Mount, VolumeError> {
+    let mounted = mount::mount(node, pod, source, fs_group(pod)).await;
+    mounted.map_err(|why| VolumeError::SetUp {
+        volume: source.name.clone(),
+        why,
+    })
 }
 
 /// File work away from the tasks that answer; `volume` is named in errors.
@@ -181,9 +230,13 @@ fn plugin(volume: &Volume) -> Option<&'static str> {
     plugins.into_iter().find(|(is, _)| *is).map(|(_, name)| name)
 }
 
-/// Unmounts everything of a pod and removes its directory.
-pub(crate) async fn take_away(root: &Path, uid: &str) -> Result<(), String> {
+/// Unmounts everything of a pod and removes its directory. Without drivers, what they mounted is unmounted all the same,
+/// but they do not learn of it.
+pub(crate) async fn take_away(root: &Path, drivers: Option<&Drivers>, uid: &str) -> Result<(), String> {
     let dir = pod_dir(root, uid);
+    if let Some(drivers) = drivers.filter(|_| uid_is_safe(&dir)) {
+        mount::take_back(root, drivers, &dir).await?;
+    }
     let work = move || {
         if uid_is_safe(&dir) {
             mounts::unmount_below(&dir)

@@ -2,7 +2,7 @@
 
 use crate::args::{DownArgs, ResetArgs};
 use crate::config::{Config, Runtime};
-use crate::{daemon, services};
+use crate::{daemon, local_disks, services};
 use anyhow::{Context, bail};
 use cri::v1::VersionRequest;
 use cri::v1::runtime_service_client::RuntimeServiceClient;
@@ -121,7 +121,9 @@ async fn remove_containers(config: &Config) -> anyhow::Result<()> {
     if let Some(serving) = serving {
         serving.await?.context("the container runtime failed")?;
     }
-    removed.context("cannot remove the containers")
+    removed.context("cannot remove the containers")?;
+    // What pods used of local disks is unmounted by now.
+    csi_local::detach_below(&local_disks::dir(config)).context("cannot detach the devices of volumes")
 }
 
 /// Waits until the runtime answers.

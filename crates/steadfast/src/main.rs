@@ -22,6 +22,7 @@ mod inside;
 mod kubeconfig;
 mod kubelets;
 mod live;
+mod local_disks;
 mod manifests;
 mod node_addresses;
 mod pki;

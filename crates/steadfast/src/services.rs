@@ -7,6 +7,7 @@ use crate::config::{Config, Runtime};
 use crate::election::Election;
 use crate::inside::{self, Inside};
 use crate::kubelets;
+use crate::local_disks;
 use crate::node_addresses;
 use crate::pki::{Authority, Leaf};
 use crate::snapshot;
@@ -87,6 +88,8 @@ impl Services {
             let node_user = format!("system:node:{}", config.node_name);
             let node_client = client(User::new(node_user, ["system:nodes", "system:authenticated"]));
             start_node(config, &authority, node_client, &mut tasks, &shutdown)?;
+            let disks = local_disks::run(config, component("system:csi-provisioner"), shutdown.clone());
+            tasks.spawn(named("the driver of local disks", disks));
             let dns = dns::Config {
                 listen: config
                     .cluster_dns()

@@ -401,6 +401,7 @@ fn kinds() -> Vec<Kind> { vec![
     Kind {
         namespaced: false,
         unconditional_update: false,
+        acted_on: true,
         delete_returns_object: true,
         ..row(
             "storage.k8s.io",
@@ -413,6 +414,7 @@ fn kinds() -> Vec<Kind> { vec![
     Kind {
         namespaced: false,
         unconditional_update: false,
+        acted_on: true,
         delete_returns_object: true,
         ..row(
             "storage.k8s.io",

@@ -66,6 +66,7 @@ const fn gap_why(part: Part, path: &'static str, why: &'static str) -> Gap {
 
 const NO_BALANCER: &str = "addresses of load balancers are given by others";
 
+const OPTIONS: &str = "only volumes of CSI drivers are mounted with options";
 const NO_LABELS: &str = "the built-in runtime gives processes no SELinux labels yet";
 
 /// All gaps.
@@ -107,6 +108,7 @@ const GAPS: &[Gap] = &[
         but: But::Fields(&[
             "name",
             "configMap",
+            "csi",
             "downwardAPI",
             "emptyDir",
             "ephemeral",
@@ -131,25 +133,20 @@ const GAPS: &[Gap] = &[
     gap(Part::Container, "securityContext.windowsOptions"),
     gap_why(Part::Container, "securityContext.seLinuxOptions", NO_LABELS),
     gap_why(Part::Service, "loadBalancerIP", NO_BALANCER),
-    gap_why(
-        Part::Claim,
-        "dataSource",
-        "a volume is made empty; no volume is made for the claim",
-    ),
-    gap_why(
-        Part::Claim,
-        "dataSourceRef",
-        "a volume is made empty; no volume is made for the claim",
-    ),
-    gap(Part::Claim, "volumeAttributesClassName"),
     Gap {
         part: Part::Claim,
-        path: "volumeMode",
-        but: But::Value(&["Filesystem"]),
-        why: "no block volume is made; \
-        one that is there already is passed to containers",
+        path: "dataSource.kind",
+        but: But::Value(&["PersistentVolumeClaim"]),
+        why: "volumes of Steadfast's own are filled from other claims only; another program may make one",
     },
-    gap(Part::Volume, "mountOptions"),
+    Gap {
+        part: Part::Claim,
+        path: "dataSourceRef.kind",
+        but: But::Value(&["PersistentVolumeClaim"]),
+        why: "volumes of Steadfast's own are filled from other claims only; another program may make one",
+    },
+    gap(Part::Claim, "volumeAttributesClassName"),
+    gap_why(Part::Volume, "mountOptions", OPTIONS),
     Gap {
         part: Part::Volume,
         path: "persistentVolumeReclaimPolicy",
@@ -164,6 +161,7 @@ const GAPS: &[Gap] = &[
             "accessModes",
             "capacity",
             "claimRef",
+            "csi",
             "hostPath",
             "local",
             "mountOptions",
@@ -173,19 +171,17 @@ const GAPS: &[Gap] = &[
             "volumeAttributesClassName",
             "volumeMode",
         ]),
-        why: "the node mounts volumes of the types hostPath and local only",
+        why: "the node mounts volumes of the types hostPath, local and csi only",
     },
-    Gap {
-        part: Part::Class,
-        path: "allowVolumeExpansion",
-        but: But::Value(&["false"]),
-        why: "volumes do not grow yet",
-    },
-    gap(Part::Class, "mountOptions"),
+    gap_why(Part::Class, "mountOptions", OPTIONS),
     Gap {
         part: Part::Class,
         path: "provisioner",
-        but: But::Value(&["steadfast.io/local", "kubernetes.io/no-provisioner"]),
+        but: But::Value(&[
+            "steadfast.io/local",
+            "local.csi.steadfast.io",
+            "kubernetes.io/no-provisioner",
+        ]),
         why: "no part of Steadfast makes volumes for this provisioner; another program may",
     },
 ];
@@ -359,9 +355,9 @@ mod tests {
             "template": {"spec": {
                 "hostUsers": false, "serviceAccountName": "default", "schedulerName": "default-scheduler",
                 "containers": [{"resources": {"limits": {"cpu": "1"}, "claims": [{"name": "gpu"}]}}],
-                "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}],
+                "volumes": [{"name": "a", "csi": {"driver": "d"}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}],
             }},
-            "volumeClaimTemplates": [{"spec": {"volumeMode": "Block"}}],
+            "volumeClaimTemplates": [{"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}}}],
         }});
         assert_eq!(
             warnings(sets, &set, None),
@@ -369,7 +365,7 @@ mod tests {
                 "spec.template.spec.hostUsers: no part of Steadfast acts on it yet",
                 "spec.template.spec.volumes[1].nfs: the node cannot mount volumes of this type yet",
                 "spec.template.spec.containers[0].resources.claims: no part of Steadfast acts on it yet",
-                "spec.volumeClaimTemplates[0].spec.volumeMode: no block volume is made; one that is there already is passed to containers",
+                "spec.volumeClaimTemplates[0].spec.dataSource.kind: volumes of Steadfast's own are filled from other claims only; another program may make one",
             ]
         );
         let mut scaled = set.clone();
@@ -382,7 +378,7 @@ mod tests {
     #[test]
     fn foreign_volumes_and_classes_warn() {
         let volumes = by_resource("", "v1", "persistentvolumes").unwrap();
-        let volume = json!({"spec": {"csi": {}, "capacity": {}, "persistentVolumeReclaimPolicy": "Retain"}});
+        let volume = json!({"spec": {"nfs": {}, "capacity": {}, "persistentVolumeReclaimPolicy": "Retain"}});
         assert_eq!(warnings(volumes, &volume, None).len(), 1);
         let classes = by_resource("storage.k8s.io", "v1", "storageclasses").unwrap();
         assert_eq!(

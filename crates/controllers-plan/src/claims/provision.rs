@@ -54,7 +54,7 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, class: &StorageClass, nodes: &
         let message = format!("no volume plugin matched name: {NO_PROVISIONER}");
         return claim::waiting(claim, EventType::Warning, "ProvisioningFailed", message);
     }
-    if class.provisioner != LOCAL_PROVISIONER {
+    if class.provisioner != LOCAL_PROVISIONER || is_for_driver(claim, class) {
         return external(claim, class);
     }
     let node = match node_for(claim, class, nodes) {
@@ -65,6 +65,16 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, class: &StorageClass, nodes: &
         Ok(volume) => create(claim, class, &volume),
         Err(why) => failed(claim, class, &why),
     }
+}
+
+/// Whether a local volume must be more than a directory that anybody can make: the CSI driver of the node makes those
+/// with a file system of their own, devices, and copies.
+fn is_for_driver(claim: &PersistentVolumeClaim, class: &StorageClass) -> bool {
+    let has_file_system = class.parameters.as_ref().is_some_and(|all| all.contains_key("fs"));
+    let is_more = |spec: &api::k8s::api::core::v1::PersistentVolumeClaimSpec| {
+        spec.volume_mode.as_deref() == Some("Block") || spec.data_source.is_some() || spec.data_source_ref.is_some()
+    };
+    has_file_system || claim.spec.as_ref().is_some_and(is_more)
 }
 
 fn failed(claim: &PersistentVolumeClaim, class: &StorageClass, why: &str) -> Plan {
@@ -152,12 +162,6 @@ fn local_volume(claim: &PersistentVolumeClaim, class: &StorageClass, node: &Node
     let path = path
         .filter(|path| path.starts_with('/'))
         .ok_or("its parameter \"path\" is not an absolute path")?;
-    if wanted.volume_mode.as_deref() == Some("Block") {
-        return Err("a local volume is a directory and cannot be a block device".to_owned());
-    }
-    if wanted.data_source.is_some() || wanted.data_source_ref.is_some() {
-        return Err("a local volume begins empty and cannot be filled from a data source".to_owned());
-    }
     if wanted.selector.is_some() {
         return Err("claim.Spec.Selector is not supported".to_owned());
     }

@@ -322,6 +322,7 @@ mod tests {
                 }),
                 containers: vec![container],
                 volumes: Vec::new(),
+                driven: Vec::new(),
             }],
             at: Timestamp::from_second(1).expect("a time"),
         };

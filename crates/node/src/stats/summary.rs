@@ -1,6 +1,7 @@
 //! `/stats/summary`: one JSON document of everything, as `stats.k8s.io/v1alpha1` has it.
 
 use super::{ContainerUse, Filesystem, PodUse, Snapshot};
+use crate::csi::usage::Usage;
 use crate::run::Node;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -61,8 +62,8 @@ fn pod(of: &PodUse, disk: &Filesystem, now: &str) -> Value {
         "volume": of.volumes.iter().map(|v| {
             let mut one = part(disk, (v.used_bytes, v.inodes_used), now);
             one.insert("name".to_owned(), json!(v.name));
-            one
-        }).collect::<Vec<_>>(),
+            Value::Object(one)
+        }).chain(of.driven.iter().map(|v| driven(v, meta.namespace.as_deref(), now))).collect::<Vec<_>>(),
         "ephemeral-storage": part(disk, (ephemeral_bytes, ephemeral_inodes), now),
     })
 }
@@ -116,6 +117,19 @@ fn part(of: &Filesystem, (used_bytes, inodes_used): (u64, u64), now: &str) -> Ma
     part.insert("usedBytes".to_owned(), json!(used_bytes));
     part.insert("inodesUsed".to_owned(), json!(inodes_used));
     part
+}
+
+/// A volume of a CSI driver.
+fn driven(of: &Usage, namespace: Option<&str>, now: &str) -> Value {
+    let mut one = json!({
+        "name": of.name, "time": now,
+        "capacityBytes": of.bytes[0], "availableBytes": of.bytes[1], "usedBytes": of.bytes[2],
+        "inodes": of.inodes[0], "inodesFree": of.inodes[1], "inodesUsed": of.inodes[2],
+    });
+    if let Some(claim) = &of.claim {
+        one["pvcRef"] = json!({"name": claim, "namespace": namespace});
+    }
+    one
 }
 
 fn time(at: Timestamp) -> String {

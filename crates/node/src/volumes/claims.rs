@@ -36,14 +36,16 @@ pub(crate) fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
     ))
 }
 
-/// Finds a claim's place, or says what it waits for.
-pub(crate) async fn place(
-    objects: &Objects,
-    pod: &Pod,
-    volume: &Volume,
-    claim: &str,
-    node_labels: &BTreeMap<String, String>,
-) -> Result<Place, String> {
+/// A claim and the PersistentVolume that it is bound to.
+pub(crate) struct Bound {
+    /// The claim.
+    pub(crate) claim: Box<PersistentVolumeClaim>,
+    /// Its volume.
+    pub(crate) volume: Box<PersistentVolume>,
+}
+
+/// Finds a claim's volume, or says what it waits for.
+pub(crate) async fn bound(objects: &Objects, pod: &Pod, volume: &Volume, claim: &str) -> Result<Bound, String> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let watched = objects.watch(&Key::Claim(namespace.clone(), claim.to_owned()));
     let claim = match watched.known().await {
@@ -75,7 +77,10 @@ pub(crate) async fn place(
     let watched = objects.watch(&Key::Volume(name.clone()));
     match watched.known().await {
         Seen::Here(object) => match &*object {
-            Object::Volume(volume) => place_of(volume, &claim, node_labels),
+            Object::Volume(volume) => {
+                let volume = volume.clone();
+                Ok(Bound { claim, volume })
+            }
             _ => Err("the API answered with another kind".into()),
         },
         _ => Err(format!("persistentvolume \"{name}\" not found")),
@@ -92,11 +97,12 @@ fn is_owned_by(claim: &PersistentVolumeClaim, pod: &Pod) -> bool {
         .any(|o| o.uid == uid && o.controller == Some(true))
 }
 
-fn place_of(
+/// Whether a claim's volume is the claim's, and may be used here.
+pub(crate) fn check(
     volume: &PersistentVolume,
     claim: &PersistentVolumeClaim,
     node_labels: &BTreeMap<String, String>,
-) -> Result<Place, String> {
+) -> Result<(), String> {
     let name = volume.metadata.name.clone().unwrap_or_default();
     let spec = volume.spec.as_ref().ok_or("the PersistentVolume has no spec")?;
     let bound_to = spec.claim_ref.as_ref().and_then(|r| r.uid.as_deref());
@@ -106,6 +112,13 @@ fn place_of(
     if !is_reachable(volume, node_labels) {
         return Err(format!("Storage node affinity check failed for volume \"{name}\""));
     }
+    Ok(())
+}
+
+/// Where the data of a hostPath or local volume is.
+pub(crate) fn place_of(volume: &PersistentVolume) -> Result<Place, String> {
+    let name = volume.metadata.name.clone().unwrap_or_default();
+    let spec = volume.spec.as_ref().ok_or("the PersistentVolume has no spec")?;
     let ours = volume
         .metadata
         .annotations
@@ -137,7 +150,7 @@ fn place_of(
         });
     }
     Err(format!(
-        "the type of volume \"{name}\" is not supported by this node: only hostPath and local are"
+        "the type of volume \"{name}\" is not supported by this node: only hostPath, local and csi are"
     ))
 }
 
@@ -223,19 +236,10 @@ mod tests {
             },
             ..PersistentVolumeClaim::default()
         };
-        assert_eq!(
-            place_of(&volume("u1", "here"), &claim, &labels).unwrap().path,
-            PathBuf::from("/data/pv")
-        );
-        assert!(
-            place_of(&volume("u2", "here"), &claim, &labels)
-                .unwrap_err()
-                .contains("different claim")
-        );
-        assert!(
-            place_of(&volume("u1", "there"), &claim, &labels)
-                .unwrap_err()
-                .contains("affinity")
-        );
+        let check = |uid: &str, node: &str| check(&volume(uid, node), &claim, &labels);
+        assert_eq!(check("u1", "here"), Ok(()));
+        assert!(check("u2", "here").unwrap_err().contains("different claim"));
+        assert!(check("u1", "there").unwrap_err().contains("affinity"));
+        assert_eq!(place_of(&volume("u1", "here")).unwrap().path, PathBuf::from("/data/pv"));
     }
 }

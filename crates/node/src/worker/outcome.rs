@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Between two tries of a start that a person has to set right.
 const CONFIG_DELAY: Delay = Delay { first_s: 10, max_s: 10 };
+/// Between two tries to let a volume grow.
+const GROWTH_DELAY: Delay = Delay { first_s: 30, max_s: 30 };
 /// The reason of an evicted pod's status.
 const EVICTED: &str = "Evicted";
 /// Between two tries to make a container.
@@ -29,10 +31,12 @@ impl Worker {
         self.busy.remove(&subject);
         let now = Timestamp::now();
         match outcome {
-            Outcome::Mounted(mounted) => {
-                self.mounted = Arc::new(mounted);
+            Outcome::Mounted(prepared) => {
+                self.mounted = Arc::new(prepared.mounted);
                 self.volumes = Volumes::Ready;
-                self.renew_at = self.references.renew_at().await;
+                let again = prepared.is_incomplete.then(|| GROWTH_DELAY.retry_at(now, 1));
+                let renew_at = self.references.renew_at().await;
+                self.renew_at = again.into_iter().chain(renew_at).min();
             }
             // Files that could not be brought up to date stay as they are; the next change tries again.
             Outcome::NotMounted(_) if self.volumes == Volumes::Ready => {}

@@ -1,0 +1,275 @@
+//! Volumes of drivers, mounted for pods and taken back: staged once per node, published once per pod.
+
+use super::record::{self, PLUGIN, Record};
+use super::request::{Group, Manner, capability, lifecycle};
+use super::source::{Source, hex};
+use super::{Driver, Drivers};
+use crate::run::Node;
+use crate::volumes::{mounts, ownership, pod_dir, tree};
+use api::k8s::api::core::v1::{Pod, Secret, SecretReference};
+use api::k8s::api::storage::v1::{CSIDriver, VolumeAttachment};
+use csi::v1;
+use kube::Api;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tonic::{Code, Request};
+
+/// What drivers do may take long.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A volume that is mounted for a pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Mount {
+    /// Where.
+    pub(crate) path: PathBuf,
+    /// Where it is staged.
+    pub(crate) staging: Option<PathBuf>,
+}
+
+/// Mounts a volume for a pod. What is mounted already stays as it is.
+pub(crate) async fn mount(
+    node: &Node,
+    pod: &Pod,
+    source: &Source,
+    group: Option<(u32, bool)>,
+) -> Result<Mount, String> {
+    let driver = node.drivers.find(&source.driver).await?;
+    let objects: Api<CSIDriver> = Api::all(node.client.clone());
+    let object = objects.get_opt(&source.driver).await;
+    let object = object.map_err(|e| format!("error getting CSIDriver {}: {e}", source.driver))?;
+    let manner = Manner::of(object.as_ref());
+    manner.check_life(source)?;
+    let root = &node.config.root_dir;
+    let dir = pod_dir(root, pod.metadata.uid.as_deref().unwrap_or_default())
+        .join("volumes")
+        .join(PLUGIN)
+        .join(&source.name);
+    let record = record_of(root, &driver, source, &dir);
+    let mount = Mount {
+        path: record.target_path.clone(),
+        staging: record.staging_path.clone(),
+    };
+    let lock = node.drivers.lock(&source.driver, &source.handle);
+    let _one_at_a_time = lock.lock().await;
+    let is_mounted = on_files(&record.target_path, mounts::is_mount_point).await?;
+    if is_mounted && !manner.republishes {
+        return Ok(mount);
+    }
+    let publish_context = if manner.attaches && !source.is_ephemeral {
+        attached(node, &driver, source).await?
+    } else {
+        HashMap::new()
+    };
+    // Written first, so that whatever comes of it is taken back.
+    let written = record.clone();
+    on_files(&dir, move |dir| written.write(dir)).await?;
+    let giver = manner.group(&driver, source, group.map(|(gid, _)| gid));
+    let context = manner.context(source, pod);
+    let call = Call {
+        node,
+        driver: &driver,
+        source,
+        capability: capability(&driver, source, giver),
+        publish_context,
+    };
+    if let Some(staging) = &record.staging_path {
+        call.stage(staging).await?;
+    }
+    call.publish(&record, context).await?;
+    if let (Group::Agent(gid), Some((_, on_mismatch))) = (giver, group) {
+        let give = move |path: &Path| ownership::give_to_group(path, gid, on_mismatch);
+        on_files(&record.target_path, give).await?;
+    }
+    Ok(mount)
+}
+
+fn record_of(root: &Path, driver: &Driver, source: &Source, dir: &Path) -> Record {
+    let staging = root
+        .join("plugins/kubernetes.io/csi")
+        .join(&source.driver)
+        .join(hex(&source.handle))
+        .join("globalmount");
+    Record {
+        driver_name: source.driver.clone(),
+        volume_handle: source.handle.clone(),
+        volume_lifecycle_mode: lifecycle(source).to_owned(),
+        pod_volume: source.pod_volume.clone(),
+        claim: source.claim.clone(),
+        staging_path: (driver.stages && !source.is_ephemeral).then_some(staging),
+        target_path: dir.join(if source.is_block { "device" } else { "mount" }),
+    }
+}
+
+/// What attaching the volume to this node gave; others attach it.
+async fn attached(node: &Node, driver: &Driver, source: &Source) -> Result<HashMap<String, String>, String> {
+    let name = format!(
+        "csi-{}",
+        hex(&format!("{}{}{}", source.handle, driver.name, node.config.node_name))
+    );
+    let attachments: Api<VolumeAttachment> = Api::all(node.client.clone());
+    let attachment = attachments.get_opt(&name).await.map_err(|e| e.to_string())?;
+    let status = attachment.and_then(|attachment| attachment.status);
+    match status {
+        Some(status) if status.attached => Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect()),
+        Some(status) => Err(match status.attach_error.and_then(|error| error.message) {
+            Some(why) => format!("AttachVolume.Attach failed for volume {:?} : {why}", source.name),
+            None => format!("volume {} is not attached yet (VolumeAttachment {name})", source.handle),
+        }),
+        None => Err(format!(
+            "volume {} waits for its VolumeAttachment {name}, for driver {} says that volumes are attached first",
+            source.handle, driver.name
+        )),
+    }
+}
+
+/// What the calls of one volume have in common.
+struct Call<'a> {
+    node: &'a Node,
+    driver: &'a Driver,
+    source: &'a Source,
+    capability: v1::VolumeCapability,
+    publish_context: HashMap<String, String>,
+}
+
+impl Call<'_> {
+    async fn stage(&self, staging: &Path) -> Result<(), String> {
+        on_files(staging, |staging| std::fs::create_dir_all(staging)).await?;
+        let request = v1::NodeStageVolumeRequest {
+            volume_id: self.source.handle.clone(),
+            publish_context: self.publish_context.clone(),
+            staging_target_path: shown(staging),
+            volume_capability: Some(self.capability.clone()),
+            secrets: secrets(self.node, self.source.secrets.stage.as_ref()).await?,
+            volume_context: self.source.attributes.clone(),
+        };
+        let staged = self.driver.node().node_stage_volume(timed(request)).await;
+        staged.map(drop).map_err(|status| told("MountDevice", &status))
+    }
+
+    async fn publish(&self, record: &Record, volume_context: HashMap<String, String>) -> Result<(), String> {
+        let request = v1::NodePublishVolumeRequest {
+            volume_id: self.source.handle.clone(),
+            publish_context: self.publish_context.clone(),
+            staging_target_path: record.staging_path.as_deref().map(shown).unwrap_or_default(),
+            target_path: shown(&record.target_path),
+            volume_capability: Some(self.capability.clone()),
+            readonly: self.source.read_only,
+            secrets: secrets(self.node, self.source.secrets.publish.as_ref()).await?,
+            volume_context,
+        };
+        let published = self.driver.node().node_publish_volume(timed(request)).await;
+        published.map(drop).map_err(|status| told("SetUp", &status))
+    }
+}
+
+/// The content of a secret that a call is made with.
+pub(crate) async fn secrets(node: &Node, named: Option<&SecretReference>) -> Result<HashMap<String, String>, String> {
+    let Some(named) = named else { return Ok(HashMap::new()) };
+    let (namespace, name) = (
+        named.namespace.as_deref().unwrap_or_default(),
+        named.name.as_deref().unwrap_or_default(),
+    );
+    let api: Api<Secret> = Api::namespaced(node.client.clone(), namespace);
+    let secret = api.get(name).await;
+    let secret = secret.map_err(|e| format!("failed to find the secret {name} in the namespace {namespace}: {e}"))?;
+    let data = secret.data.unwrap_or_default().into_iter();
+    Ok(data
+        .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
+        .collect())
+}
+
+/// Takes back all volumes that drivers mounted for a pod.
+///
+/// # Errors
+/// A driver is not there or refuses; what was taken back stays so.
+pub(crate) async fn take_back(root: &Path, drivers: &Drivers, pod_dir: &Path) -> Result<(), String> {
+    let records = on_files(pod_dir, record::of_pod).await?;
+    for (dir, record) in records {
+        take_one_back(root, drivers, &dir, &record).await?;
+    }
+    Ok(())
+}
+
+async fn take_one_back(root: &Path, drivers: &Drivers, dir: &Path, record: &Record) -> Result<(), String> {
+    let driver = drivers.find(&record.driver_name).await?;
+    let lock = drivers.lock(&record.driver_name, &record.volume_handle);
+    let _one_at_a_time = lock.lock().await;
+    let request = v1::NodeUnpublishVolumeRequest {
+        volume_id: record.volume_handle.clone(),
+        target_path: shown(&record.target_path),
+    };
+    let done = driver.node().node_unpublish_volume(timed(request)).await;
+    gone_is_fine(done.map(drop)).map_err(|status| told("TearDown", &status))?;
+    // Drivers should have removed it; what is still mounted there is found by whoever removes the directory.
+    on_files(&record.target_path, remove_empty).await?;
+    if let Some(staging) = &record.staging_path {
+        let (root, own, this) = (root.to_path_buf(), dir.to_path_buf(), record.clone());
+        let is_shared = on_files(&root.clone(), move |_| record::is_shared(&root, &own, &this)).await?;
+        if !is_shared {
+            unstage(&driver, record, staging).await?;
+        }
+    }
+    on_files(dir, tree::remove).await
+}
+
+async fn unstage(driver: &Driver, record: &Record, staging: &Path) -> Result<(), String> {
+    let request = v1::NodeUnstageVolumeRequest {
+        volume_id: record.volume_handle.clone(),
+        staging_target_path: shown(staging),
+    };
+    let done = driver.node().node_unstage_volume(timed(request)).await;
+    gone_is_fine(done.map(drop)).map_err(|status| told("UnmountDevice", &status))?;
+    let volume = staging.parent().unwrap_or(staging).to_path_buf();
+    on_files(&volume, tree::remove).await
+}
+
+/// What a driver does not know any more is not mounted by it.
+fn gone_is_fine(done: Result<(), tonic::Status>) -> Result<(), tonic::Status> {
+    match done {
+        Err(status) if status.code() == Code::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn remove_empty(path: &Path) -> io::Result<()> {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn told(what: &str, status: &tonic::Status) -> String {
+    format!(
+        "{what} failed: rpc error: code = {:?} desc = {}",
+        status.code(),
+        status.message()
+    )
+}
+
+/// A call with an end.
+pub(crate) fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(TIMEOUT);
+    request
+}
+
+/// Work on files away from the tasks that answer.
+async fn on_files<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let path = path.to_path_buf();
+    let done = tokio::task::spawn_blocking(move || work(&path).map_err(|e| format!("{}: {e}", path.display())));
+    done.await.unwrap_or_else(|error| Err(error.to_string()))
+}

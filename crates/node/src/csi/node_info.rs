@@ -1,0 +1,86 @@
+//! What the API is told of drivers: the CSINode, and labels of the Node.
+
+use super::Driver;
+use crate::run::Node;
+use api::k8s::api::core::v1::Node as NodeObject;
+use api::k8s::api::storage::v1::{CSINode, CSINodeDriver, CSINodeSpec, VolumeNodeResources};
+use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Somebody else wrote it at the same time this often at most.
+const TRIES: usize = 5;
+
+/// Writes the drivers that are known into the CSINode, and where they say this node is onto the Node.
+///
+/// # Errors
+/// The API refused or did not answer.
+pub(crate) async fn publish(node: &Node, topology: &BTreeMap<String, String>) -> Result<(), String> {
+    let nodes: Api<NodeObject> = Api::all(node.client.clone());
+    let name = &node.config.node_name;
+    let failed = |error: kube::Error| format!("error updating the node: {error}");
+    let object = if topology.is_empty() {
+        nodes.get(name).await
+    } else {
+        let labels = json!({"metadata": {"labels": topology}});
+        nodes.patch(name, &PatchParams::default(), &Patch::Merge(labels)).await
+    };
+    let object = object.map_err(failed)?;
+    let drivers: Vec<CSINodeDriver> = node.drivers.all().iter().map(|driver| entry(driver)).collect();
+    let mut outcome = Ok(());
+    for _ in 0..TRIES {
+        outcome = write(node, &object, &drivers).await;
+        match &outcome {
+            Err(kube::Error::Api(answer)) if answer.code == 409 => {}
+            _ => break,
+        }
+    }
+    outcome.map_err(|error| format!("error updating CSINode object: {error}"))
+}
+
+async fn write(node: &Node, owner: &NodeObject, drivers: &[CSINodeDriver]) -> Result<(), kube::Error> {
+    let api: Api<CSINode> = Api::all(node.client.clone());
+    let name = &node.config.node_name;
+    let Some(mut known) = api.get_opt(name).await? else {
+        let object = CSINode {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                owner_references: Some(vec![OwnerReference {
+                    api_version: "v1".to_owned(),
+                    kind: "Node".to_owned(),
+                    name: name.clone(),
+                    uid: owner.uid().unwrap_or_default(),
+                    ..OwnerReference::default()
+                }]),
+                ..ObjectMeta::default()
+            },
+            spec: CSINodeSpec {
+                drivers: drivers.to_vec(),
+            },
+        };
+        return api.create(&PostParams::default(), &object).await.map(drop);
+    };
+    if known.spec.drivers == drivers {
+        return Ok(());
+    }
+    // An entry may not change: one that did goes first.
+    let is_kept = |old: &CSINodeDriver| drivers.iter().any(|new| new.name != old.name || new == old);
+    let kept: Vec<CSINodeDriver> = known.spec.drivers.iter().filter(|old| is_kept(old)).cloned().collect();
+    if kept.len() < known.spec.drivers.len() && !drivers.is_empty() {
+        known.spec.drivers = kept;
+        known = api.replace(name, &PostParams::default(), &known).await?;
+    }
+    known.spec.drivers = drivers.to_vec();
+    api.replace(name, &PostParams::default(), &known).await.map(drop)
+}
+
+fn entry(driver: &Driver) -> CSINodeDriver {
+    CSINodeDriver {
+        name: driver.name.clone(),
+        node_id: driver.node_id.clone(),
+        topology_keys: Some(driver.topology.keys().cloned().collect::<Vec<_>>()).filter(|keys| !keys.is_empty()),
+        allocatable: driver.volumes_max.map(|max| VolumeNodeResources { count: Some(max) }),
+    }
+}
