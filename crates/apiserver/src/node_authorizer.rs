@@ -170,51 +170,78 @@ fn references(pod: &Value) -> Vec<Reference> {
     found
 }
 
-/// The claim that each volume is bound to: (namespace, name) by the volume's name.
+/// Of each volume, by its name: the claim that it is bound to, and the secrets that its driver is called with on nodes.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimsOfVolumes {
-    state: RwLock<HashMap<String, (String, String)>>,
+    state: RwLock<Volumes>,
+}
+
+type Name = (String, String);
+
+#[derive(Debug, Default)]
+struct Volumes {
+    claims: HashMap<String, Name>,
+    /// Those volumes only that name any.
+    secrets: HashMap<String, HashSet<Name>>,
 }
 
 impl ClaimsOfVolumes {
-    fn claim(&self, volume: &str) -> Option<(String, String)> {
-        self.state.read().expect(POISONED).get(volume).cloned()
+    fn claim(&self, volume: &str) -> Option<Name> {
+        self.state.read().expect(POISONED).claims.get(volume).cloned()
     }
 
-    fn set(state: &mut HashMap<String, (String, String)>, key: &str, value: Option<&[u8]>) {
+    /// The claims whose volumes are used with a secret.
+    fn claims_with_secret(&self, namespace: &str, name: &str) -> Vec<Name> {
+        let state = self.state.read().expect(POISONED);
+        let wanted = (namespace.to_owned(), name.to_owned());
+        let volumes = state.secrets.iter().filter(|(_, secrets)| secrets.contains(&wanted));
+        volumes
+            .filter_map(|(volume, _)| state.claims.get(volume).cloned())
+            .collect()
+    }
+}
+
+impl Volumes {
+    fn set(&mut self, key: &str, value: Option<&[u8]>) {
         let name = key.strip_prefix(VOLUMES_PREFIX).unwrap_or(key);
         let volume = value.and_then(|value| serde_json::from_slice::<Value>(value).ok());
-        let claim = volume
-            .map(|volume| volume["spec"]["claimRef"].clone())
-            .unwrap_or_default();
-        match (claim["namespace"].as_str(), claim["name"].as_str()) {
-            (Some(namespace), Some(claim)) => {
-                state.insert(name.to_owned(), (namespace.to_owned(), claim.to_owned()));
-            }
-            _ => {
-                state.remove(name);
-            }
+        let spec = volume.map(|volume| volume["spec"].clone()).unwrap_or_default();
+        match named(&spec["claimRef"]) {
+            Some(claim) => self.claims.insert(name.to_owned(), claim),
+            None => self.claims.remove(name),
+        };
+        let of_calls = ["nodeStageSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"];
+        let secrets: HashSet<Name> = of_calls.iter().filter_map(|call| named(&spec["csi"][call])).collect();
+        if secrets.is_empty() {
+            self.secrets.remove(name);
+        } else {
+            self.secrets.insert(name.to_owned(), secrets);
         }
     }
+}
+
+fn named(reference: &Value) -> Option<Name> {
+    let text = |field: &str| reference[field].as_str().map(str::to_owned);
+    Some((text("namespace")?, text("name")?))
 }
 
 impl View for ClaimsOfVolumes {
     fn reset(&self, all: &[KeyValue]) {
-        let mut claims = HashMap::new();
+        let mut volumes = Volumes::default();
         for kv in all {
-            Self::set(&mut claims, &kv.key, Some(&kv.value));
+            volumes.set(&kv.key, Some(&kv.value));
         }
-        *self.state.write().expect(POISONED) = claims;
+        *self.state.write().expect(POISONED) = volumes;
     }
 
     fn apply(&self, events: &[Arc<Event>]) {
-        let mut claims = self.state.write().expect(POISONED);
+        let mut volumes = self.state.write().expect(POISONED);
         for event in events {
             let value = match &**event {
                 Event::Put { kv, .. } => Some(&kv.value[..]),
                 Event::Delete { .. } => None,
             };
-            Self::set(&mut claims, event.key(), value);
+            volumes.set(event.key(), value);
         }
     }
 }
@@ -234,7 +261,11 @@ pub(crate) fn allows(node: &str, action: &Action, pods: &PodsOfNodes, volumes: &
         action.subresource.as_str(),
     );
     match parts {
-        ("", "secrets", "") => reads && refers("secrets"),
+        ("", "secrets", "") if reads && refers("secrets") => true,
+        ("", "secrets", "") => {
+            let is_used = |(namespace, claim): &Name| pods.refers(node, "persistentvolumeclaims", namespace, claim);
+            verb(&["get"]) && volumes.claims_with_secret(namespace, name).iter().any(is_used)
+        }
         ("", "configmaps", "") => reads && refers("configmaps"),
         ("", "persistentvolumeclaims", "") => reads && refers("persistentvolumeclaims"),
         ("", "persistentvolumeclaims", "status") => {
@@ -287,7 +318,8 @@ mod tests {
                 {"name": "b", "persistentVolumeClaim": {"claimName": "data"}},
                 {"name": "c", "csi": {"nodePublishSecretRef": {"name": "publish"}}},
                 {"name": "d", "ephemeral": {}}]}});
-        let volume = json!({"spec": {"claimRef": {"namespace": "n", "name": "data"}}});
+        let staging = json!({"nodeStageSecretRef": {"namespace": "drivers", "name": "stage"}});
+        let volume = json!({"spec": {"claimRef": {"namespace": "n", "name": "data"}, "csi": staging}});
         let (pods, volumes) = (PodsOfNodes::default(), ClaimsOfVolumes::default());
         pods.reset(&[kv("/registry/core/pods/n/p", pod)]);
         volumes.reset(&[kv("/registry/core/persistentvolumes/pv", volume)]);
@@ -326,6 +358,10 @@ mod tests {
             assert!(!may("vm", "get", resource, "m", name), "{resource} {name}");
             assert!(!may("vm", "get", resource, "n", "else"), "{resource}");
         }
+        assert!(may("vm", "get", "secrets", "drivers", "stage"));
+        assert!(
+            !may("other", "get", "secrets", "drivers", "stage") && !may("vm", "list", "secrets", "drivers", "stage")
+        );
         assert!(may("vm", "get", "persistentvolumes", "", "pv"));
         assert!(!may("other", "get", "persistentvolumes", "", "pv"));
         assert!(may("vm", "create", "serviceaccounts/token", "n", "web"));

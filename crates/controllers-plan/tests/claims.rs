@@ -46,6 +46,7 @@ impl Model {
         Self {
             classes: vec![
                 class("standard", json!({})),
+                class("disk", json!({"parameters": {"path": "/data", "fs": "ext4"}})),
                 class("now", immediate),
                 class("hand", hand),
                 class("other", other),
@@ -243,6 +244,27 @@ fn a_claim_is_told_why_it_waits() {
         "ExternalProvisioning Waiting for a volume to be created either by the external provisioner 'x/y' or manually by \
         the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.",
     );
+}
+
+#[test]
+fn what_is_more_than_a_directory_is_left_to_the_driver_of_the_node() {
+    let check = |class: &str, more: Value| {
+        let mut model = Model::new();
+        model.put(CLAIM, "c", of_class(class));
+        let chosen = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}});
+        model.put(CLAIM, "c", chosen);
+        model.put(CLAIM, "c", json!({"spec": more}));
+        model.settle();
+        assert!(model.names(VOLUME).is_empty(), "{class} {more}");
+        for key in ["volume.kubernetes.io", "volume.beta.kubernetes.io"] {
+            let path = format!("/metadata/annotations/{key}~1storage-provisioner");
+            assert_eq!(model.field(CLAIM, "c", &path), "steadfast.io/local", "{class} {more}");
+        }
+    };
+    check("disk", json!({}));
+    check("standard", json!({"volumeMode": "Block"}));
+    let other = json!({"kind": "PersistentVolumeClaim", "name": "other"});
+    check("standard", json!({"dataSource": other}));
 }
 
 #[test]
