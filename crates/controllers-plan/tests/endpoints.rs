@@ -331,7 +331,7 @@ fn more_pods_than_a_slice_holds_are_spread() {
         .values()
         .map(|slice| slice["endpoints"].as_array().unwrap().len());
     assert!(sizes.into_iter().all(|size| size == 100));
-    model.set_pod("1234", NOT_READY());
+    model.set_pod("0777", NOT_READY());
     assert_eq!(model.settle(), 2);
     assert_eq!(model.carry_out(&model.plan_legacy(Timestamp::UNIX_EPOCH)), 1);
     let endpoints = model.endpoints.as_ref().unwrap();

@@ -142,7 +142,10 @@ impl Wanted {
         let mut subsets: BTreeMap<String, EndpointSubset> = BTreeMap::new();
         let (mut count, mut is_truncated) = (0, false);
         let is_in = |pod: &&Arc<Pod>| !member::is_finished(pod) && (publishes_all || !member::is_terminating(pod));
-        for pod in pods.iter().filter(is_in) {
+        let is_ready = |pod: &Arc<Pod>| publishes_all || member::is_ready(pod);
+        let (ready, others): (Vec<_>, Vec<_>) = pods.iter().filter(is_in).partition(|pod| is_ready(pod));
+        // Those that are not ready are the first to be left out.
+        for pod in ready.into_iter().chain(others) {
             let Some(address) = member::address_in(pod, family) else {
                 continue;
             };
@@ -164,8 +167,7 @@ impl Wanted {
             let subset = subsets
                 .entry(json!(ports).to_string())
                 .or_insert_with(|| subset_of(&ports));
-            let is_ready = publishes_all || member::is_ready(pod);
-            let list = if is_ready {
+            let list = if is_ready(pod) {
                 &mut subset.addresses
             } else {
                 &mut subset.not_ready_addresses
