@@ -197,7 +197,13 @@ fn mounts(node: &Node, parts: &Parts<'_>, env: &BTreeMap<String, String>) -> Res
             .join(&mount.name)
             .join(&definition.name)
             .join(i.to_string());
-        all.push(volume_mount(parts, mount, env, &place, node.recursive_read_only)?);
+        all.push(volume_mount(
+            parts,
+            mount,
+            env,
+            &place,
+            node.abilities.recursive_read_only(),
+        )?);
     }
     let is_taken = |path: &str, all: &[Mount]| all.iter().any(|m| Path::new(&m.container_path) == Path::new(path));
     if !is_taken("/etc/hosts", &all) {

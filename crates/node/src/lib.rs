@@ -11,6 +11,7 @@
 //!    runtime events, probes ───┘        └──▶ status ──▶ API
 //! ```
 
+mod abilities;
 mod access;
 mod cgroup;
 mod cleanup;

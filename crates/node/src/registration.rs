@@ -200,6 +200,8 @@ fn same_but_times(old: &NodeStatus, new: &NodeStatus) -> bool {
             "nodeInfo",
             "daemonEndpoints",
             "images",
+            "runtimeHandlers",
+            "features",
         ]
         .map(|name| value.get(name).cloned())
     };
@@ -257,6 +259,8 @@ async fn status(node: &Node, old: Option<&NodeStatus>) -> NodeStatus {
         node_info: Some(node_info(node)),
         conditions: Some(conditions(node, old).await),
         images: Some(list_images(node).await),
+        runtime_handlers: node.abilities.handlers.clone(),
+        features: node.abilities.features.clone(),
         ..NodeStatus::default()
     }
 }

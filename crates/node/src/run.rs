@@ -1,5 +1,6 @@
 //! Puts the node agent together and runs it.
 
+use crate::abilities::Abilities;
 use crate::config::Config;
 use crate::csi::{Drivers, plugins};
 use crate::events::Recorder;
@@ -62,8 +63,8 @@ pub(crate) struct Node {
     pub(crate) pulls: Semaphore,
     /// What the machine has run out of, of late.
     pub(crate) pressure: Felt,
-    /// Whether the runtime can make what is mounted below a mount read-only, too.
-    pub(crate) recursive_read_only: bool,
+    /// What the runtime can do.
+    pub(crate) abilities: Abilities,
     /// What pods were granted.
     pub(crate) grants: Grants,
     /// The last samples of CPU time.
@@ -122,7 +123,7 @@ pub async fn run(client: Client, mut config: Config, shutdown: CancellationToken
         objects: Objects::new(client.clone()),
         pulls: Semaphore::new(PULLS_MAX),
         pressure: Felt::default(),
-        recursive_read_only: recursive_read_only(&runtime).await,
+        abilities: Abilities::ask(&runtime).await,
         grants: Grants::default(),
         rates: Rates::default(),
         drivers: Drivers::default(),
@@ -202,23 +203,6 @@ async fn runtime_version(runtime: &Runtime, shutdown: &CancellationToken) -> Opt
             () = tokio::time::sleep(RUNTIME_RETRY) => {}
         }
     }
-}
-
-/// Whether the runtime says that it makes mounts recursively read-only; older ones say nothing.
-async fn recursive_read_only(runtime: &Runtime) -> bool {
-    let request = timed(cri::v1::StatusRequest { verbose: false }, RUNTIME_TIMEOUT);
-    let handlers = match runtime.containers.clone().status(request).await {
-        Ok(answer) => answer.into_inner().runtime_handlers,
-        Err(error) => {
-            tracing::warn!(%error, "the runtime does not tell what it can");
-            Vec::new()
-        }
-    };
-    let default = handlers
-        .into_iter()
-        .find(|h| h.name.is_empty())
-        .and_then(|h| h.features);
-    default.is_some_and(|f| f.recursive_read_only_mounts)
 }
 
 async fn follow_services(client: Client, writer: reflector::store::Writer<Service>) {

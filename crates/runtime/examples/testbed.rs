@@ -25,7 +25,13 @@ fn config(args: &[String]) -> runtime::Config {
         Some(path) => runtime::OciRuntime::External(path.into()),
         None => runtime::OciRuntime::Embedded,
     };
+    // NAME=PROGRAM
+    let handlers = std::env::var("TESTBED_HANDLER").unwrap_or_default();
+    let handlers = handlers
+        .split_once('=')
+        .map(|(name, path)| (name.to_owned(), path.into()));
     runtime::Config {
+        handlers: handlers.into_iter().collect(),
         socket: state.join("cri.sock"),
         state,
         bridge: args[2].clone(),

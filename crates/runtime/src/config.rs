@@ -1,5 +1,6 @@
 //! Everything the runtime is told from outside, complete and validated.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -27,6 +28,8 @@ pub struct Config {
     pub executable: PathBuf,
     /// The program that creates and runs containers.
     pub oci_runtime: OciRuntime,
+    /// Other OCI runtimes, by the name under which pods ask for them (the handler of a RuntimeClass).
+    pub handlers: BTreeMap<String, PathBuf>,
     /// The addresses of pods: one range, or one of each family, the main one first. The first address of each is the
     /// gateway's.
     pub pod_cidrs: Vec<IpNet>,
@@ -50,6 +53,7 @@ impl Config {
             state,
             executable: PathBuf::from("/proc/self/exe"),
             oci_runtime: OciRuntime::Embedded,
+            handlers: BTreeMap::new(),
             pod_cidrs: vec![Ipv4Net::new_assert([10, 244, 0, 0].into(), 16).into()],
             bridge: "steadfast0".to_owned(),
             cgroup_parent: "/steadfast".to_owned(),

@@ -1,5 +1,6 @@
 //! Calls the OCI runtime command line and starts monitors.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -10,59 +11,76 @@ use crate::Config;
 use crate::config::OciRuntime;
 use crate::monitor::plan::{Created, RuntimeCommand};
 
+/// The word that makes our own binary an OCI runtime.
+const EMBEDDED: &str = "oci";
+
 /// How this server calls the OCI runtime and its own binary.
 #[derive(Debug, Clone)]
 pub(crate) struct Driver {
     executable: PathBuf,
     runtime: RuntimeCommand,
-    is_embedded: bool,
+    handlers: BTreeMap<String, RuntimeCommand>,
     logs: PathBuf,
 }
 
 impl Driver {
     pub(crate) fn new(config: &Config) -> Self {
         let program = match &config.oci_runtime {
-            OciRuntime::Embedded => vec![config.executable.display().to_string(), "oci".to_owned()],
+            OciRuntime::Embedded => vec![config.executable.display().to_string(), EMBEDDED.to_owned()],
             OciRuntime::External(path) => vec![path.display().to_string()],
         };
         let runtime = RuntimeCommand {
             program,
             root: config.state.join("oci"),
         };
+        // Each keeps what it knows in its own form.
+        let handlers = config.handlers.iter().map(|(name, path)| {
+            let command = RuntimeCommand {
+                program: vec![path.display().to_string()],
+                root: config.state.join(format!("oci-{name}")),
+            };
+            (name.clone(), command)
+        });
         Self {
             executable: config.executable.clone(),
             runtime,
-            is_embedded: config.oci_runtime == OciRuntime::Embedded,
+            handlers: handlers.collect(),
             logs: config.state.join("logs"),
         }
     }
 
-    /// What monitors are told.
-    pub(crate) fn runtime(&self) -> &RuntimeCommand {
-        &self.runtime
+    /// The OCI runtime that a handler means, of which monitors are told; none if nothing of the name is configured.
+    pub(crate) fn runtime(&self, handler: &str) -> Option<&RuntimeCommand> {
+        if handler.is_empty() {
+            return Some(&self.runtime);
+        }
+        self.handlers.get(handler)
+    }
+
+    /// The names of all handlers; that of the one that is meant where none is named is empty.
+    pub(crate) fn handlers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once("").chain(self.handlers.keys().map(String::as_str))
     }
 
     /// Removes what the OCI runtime keeps of a container that has ended; its cgroup is removed by us in any case.
-    pub(crate) async fn delete(&self, id: &str) -> Result<(), String> {
-        if !self.is_embedded {
-            return self.call(&["delete", "--force", id]).await;
+    pub(crate) async fn delete(&self, runtime: &RuntimeCommand, id: &str) -> Result<(), String> {
+        let is_embedded = runtime.program.get(1).is_some_and(|word| word == EMBEDDED);
+        if !is_embedded {
+            return self.call(runtime, &["delete", "--force", id]).await;
         }
         // Ours keeps a folder of this name and nothing else.
-        let folder = self.runtime.root.join(id);
+        let folder = runtime.root.join(id);
         crate::disk::remove_folder(&folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))
     }
 
-    async fn call(&self, words: &[&str]) -> Result<(), String> {
+    async fn call(&self, runtime: &RuntimeCommand, words: &[&str]) -> Result<(), String> {
         let what = words.first().copied().unwrap_or_default();
         let log = self.logs.join(uuid::Uuid::new_v4().to_string());
         tokio::fs::create_dir_all(&self.logs)
             .await
             .map_err(|error| format!("cannot make {}: {error}", self.logs.display()))?;
-        let mut command = Command::new(&self.runtime.program[0]);
-        command
-            .args(&self.runtime.program[1..])
-            .arg("--root")
-            .arg(&self.runtime.root);
+        let mut command = Command::new(&runtime.program[0]);
+        command.args(&runtime.program[1..]).arg("--root").arg(&runtime.root);
         command
             .arg("--log")
             .arg(&log)
@@ -77,10 +95,7 @@ impl Driver {
         let failed = match status {
             Ok(status) if status.success() => None,
             Ok(_) => Some(crate::monitor::failure(&log, what)),
-            Err(error) => Some(format!(
-                "cannot run the OCI runtime {:?}: {error}",
-                self.runtime.program[0]
-            )),
+            Err(error) => Some(format!("cannot run the OCI runtime {:?}: {error}", runtime.program[0])),
         };
         // The reason has been read; a file that stays goes with the next boot.
         tokio::fs::remove_file(&log).await.unwrap_or_default();

@@ -15,7 +15,7 @@ use tonic::Status;
 use crate::container::Container;
 use crate::disk;
 use crate::failure::internal;
-use crate::monitor::plan::{ExecEvent, ExecPlan};
+use crate::monitor::plan::{ExecEvent, ExecPlan, PLAN, Plan, RuntimeCommand};
 use crate::monitor::pty;
 use crate::state::Runtime;
 
@@ -89,6 +89,13 @@ impl Process {
     }
 }
 
+/// The OCI runtime that made a container.
+fn made_by(folder: &Path) -> Result<RuntimeCommand, Status> {
+    let plan: Option<Plan> = disk::read_json(&folder.join(PLAN)).map_err(internal("cannot read the container"))?;
+    plan.map(|plan| plan.runtime)
+        .ok_or_else(|| Status::internal("the container has no plan"))
+}
+
 impl Runtime {
     /// Runs a process in a container and returns when it runs.
     pub(crate) async fn exec(&self, container: &Container, request: Request) -> Result<Exec, Status> {
@@ -106,7 +113,7 @@ impl Runtime {
             .map_err(internal("cannot write an exec's process"))?;
         let console = request.tty.then(|| self.config.state.join("tty").join(&name[..12]));
         let mut plan = ExecPlan {
-            runtime: self.driver.runtime().clone(),
+            runtime: made_by(&container.folder)?,
             id: container.id.clone(),
             folder: folder.0.clone(),
             console_socket: console.clone(),

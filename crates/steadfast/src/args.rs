@@ -88,6 +88,9 @@ pub(crate) struct ConfigArgs {
     /// OCI runtime that the embedded runtime calls, e.g. runc [default: our own]
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) oci_runtime: Option<PathBuf>,
+    /// Other OCI runtimes for pods whose RuntimeClass has such a handler, e.g. crun=/usr/bin/crun (comma-separated)
+    #[arg(long, value_name = "NAME=PROGRAM,...")]
+    pub(crate) runtime_handlers: Option<String>,
     /// Domain of the names of Services and pods [default: cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) cluster_domain: Option<String>,

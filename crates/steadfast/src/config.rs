@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use apiserver::AuditLog;
 use dns::Upstream;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ struct File {
     no_node: Option<bool>,
     container_runtime_endpoint: Option<String>,
     oci_runtime: Option<PathBuf>,
+    runtime_handlers: Option<String>,
     cluster_domain: Option<String>,
     dns_upstream: Option<String>,
     node_name: Option<String>,
@@ -100,6 +102,8 @@ pub(crate) enum Runtime {
     Embedded {
         /// The program, `None` for our own.
         oci_runtime: Option<PathBuf>,
+        /// Other programs, by the handlers of RuntimeClasses.
+        handlers: BTreeMap<String, PathBuf>,
     },
     /// A CRI runtime behind a unix socket.
     Endpoint(String),
@@ -145,7 +149,8 @@ impl Config {
         let feature_gates = FeatureGates::parse(&gates, &mut errors);
         let endpoint = either(&args.container_runtime_endpoint, file.container_runtime_endpoint);
         let oci_runtime = either(&args.oci_runtime, file.oci_runtime);
-        let runtime = resolve_runtime(endpoint, oci_runtime, &mut errors);
+        let handlers = resolve_handlers(either(&args.runtime_handlers, file.runtime_handlers), &mut errors);
+        let runtime = resolve_runtime(endpoint, oci_runtime, handlers, &mut errors);
         let audit = audit_log::resolve(args, file.audit_log_path, file.audit_log_level, &mut errors);
         let data_dir = resolve_data_dir(args.data_dir.clone().or(file.data_dir))?;
         let (Some(pod_cidrs), Some(service_cidrs), true) = (pod_cidrs, service_cidrs, errors.is_empty()) else {
@@ -223,7 +228,7 @@ impl Config {
     /// The whole configuration as a file with what each entry means; `resolve` reads it back to the same value.
     pub(crate) fn to_yaml(&self) -> String {
         let (endpoint, oci_runtime) = match &self.runtime {
-            Runtime::Embedded { oci_runtime } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
+            Runtime::Embedded { oci_runtime, .. } => (None, oci_runtime.as_ref().map(|p| p.display().to_string())),
             Runtime::Endpoint(endpoint) => (Some(endpoint.clone()), None),
         };
         let rows: [(&str, &str, Option<String>); 11] = [
@@ -277,7 +282,11 @@ impl Config {
         ];
         rows.into_iter()
             .chain(self.address_rows())
-            .chain([upstream_row(&self.dns_upstream), self.kubelets_row()])
+            .chain([
+                self.handlers_row(),
+                upstream_row(&self.dns_upstream),
+                self.kubelets_row(),
+            ])
             .chain(audit_log::rows(self.audit.as_ref()))
             .chain(etcd::rows(self.etcd.as_ref()))
             .map(yaml_entry)
@@ -307,6 +316,20 @@ impl Config {
     fn node_ips_row(&self) -> Option<String> {
         let texts: Vec<String> = self.node_ips.iter().map(IpAddr::to_string).collect();
         (!texts.is_empty()).then(|| quoted(texts.join(",")))
+    }
+
+    fn handlers_row(&self) -> (&'static str, &'static str, Option<String>) {
+        let handlers = match &self.runtime {
+            Runtime::Embedded { handlers, .. } => handlers.clone(),
+            Runtime::Endpoint(_) => BTreeMap::new(),
+        };
+        let pairs: Vec<String> = handlers
+            .iter()
+            .map(|(name, path)| format!("{name}={}", path.display()))
+            .collect();
+        let meaning = "Other OCI runtimes for pods whose RuntimeClass has such a handler: NAME=PROGRAM,...";
+        let value = (!pairs.is_empty()).then(|| quoted(pairs.join(",")));
+        (meaning, "runtime-handlers", value)
     }
 
     fn kubelets_row(&self) -> (&'static str, &'static str, Option<String>) {
@@ -381,7 +404,29 @@ fn resolve_data_dir(dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     std::path::absolute(&dir).with_context(|| format!("data-dir {}", dir.display()))
 }
 
-fn resolve_runtime(endpoint: Option<String>, oci: Option<PathBuf>, errors: &mut Vec<String>) -> Runtime {
+/// Names of handlers and their programs.
+fn resolve_handlers(text: Option<String>, errors: &mut Vec<String>) -> BTreeMap<String, PathBuf> {
+    let text = text.unwrap_or_default();
+    let mut handlers = BTreeMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let Some((name, path)) = pair.split_once('=').filter(|(_, path)| path.starts_with('/')) else {
+            errors.push(format!("runtime-handlers {pair:?} must look like crun=/usr/bin/crun"));
+            continue;
+        };
+        check_name("runtime-handlers", name, errors);
+        if handlers.insert(name.to_owned(), path.into()).is_some() {
+            errors.push(format!("runtime-handlers names {name} twice"));
+        }
+    }
+    handlers
+}
+
+fn resolve_runtime(
+    endpoint: Option<String>,
+    oci: Option<PathBuf>,
+    handlers: BTreeMap<String, PathBuf>,
+    errors: &mut Vec<String>,
+) -> Runtime {
     match (endpoint, oci) {
         (Some(endpoint), oci) => {
             if !endpoint.starts_with("unix:///") {
@@ -394,9 +439,15 @@ fn resolve_runtime(endpoint: Option<String>, oci: Option<PathBuf>, errors: &mut 
                     "oci-runtime is of the embedded runtime, it cannot go with container-runtime-endpoint".into(),
                 );
             }
+            if !handlers.is_empty() {
+                errors.push(
+                    "runtime-handlers are of the embedded runtime, they cannot go with container-runtime-endpoint"
+                        .into(),
+                );
+            }
             Runtime::Endpoint(endpoint)
         }
-        (None, oci_runtime) => Runtime::Embedded { oci_runtime },
+        (None, oci_runtime) => Runtime::Embedded { oci_runtime, handlers },
     }
 }
 
@@ -505,6 +556,26 @@ mod tests {
         .to_string();
         for part in ["pod-cidr", "cluster-domain", "container-runtime-endpoint"] {
             assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+
+    #[test]
+    fn handlers_are_names_and_programs() {
+        let handlers = |text: &str| typed(|a| a.runtime_handlers = Some(text.to_owned()));
+        let config = handlers("crun=/usr/bin/crun, x=/y=z").unwrap();
+        let Runtime::Embedded { handlers: found, .. } = &config.runtime else {
+            panic!("{:?}", config.runtime)
+        };
+        assert_eq!(found["crun"], Path::new("/usr/bin/crun"));
+        assert_eq!(found["x"], Path::new("/y=z"));
+        assert!(
+            config
+                .to_yaml()
+                .contains("\nruntime-handlers: \"crun=/usr/bin/crun,x=/y=z\"\n")
+        );
+        for wrong in ["crun", "crun=crun", "A=/b", "a=/b,a=/c"] {
+            let error = handlers(wrong).unwrap_err().to_string();
+            assert!(error.contains("runtime-handlers"), "{error}");
         }
     }
 

@@ -322,11 +322,11 @@ pub(crate) fn runtime_config(config: &Config) -> anyhow::Result<runtime::Config>
     let mut runtime = runtime::Config::new(&config.data_dir.join("runtime"));
     runtime.socket = config.data_dir.join("cri.sock");
     runtime.pod_cidrs = config.pod_cidrs.iter().collect();
-    if let Runtime::Embedded {
-        oci_runtime: Some(program),
-    } = &config.runtime
-    {
-        runtime.oci_runtime = runtime::OciRuntime::External(program.clone());
+    if let Runtime::Embedded { oci_runtime, handlers } = &config.runtime {
+        if let Some(program) = oci_runtime {
+            runtime.oci_runtime = runtime::OciRuntime::External(program.clone());
+        }
+        runtime.handlers = handlers.clone();
     }
     Ok(runtime)
 }

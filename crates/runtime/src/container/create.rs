@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::disk;
 use crate::failure::{blocking, chain, internal};
 use crate::images::Image;
-use crate::monitor::plan::{CREATED, PLAN, Plan, now};
+use crate::monitor::plan::{CREATED, PLAN, Plan, RuntimeCommand, now};
 use crate::monitor::wire::Kind;
 use crate::monitor_client::Connection;
 use crate::process::Process;
@@ -127,7 +127,8 @@ impl Runtime {
             groups: user.groups,
             config_size_bytes: config.encoded_len(),
         };
-        let plan = self.plan(id, &folder, &config, &record, &cgroup);
+        let runtime = self.oci_runtime(&sandbox.record().runtime_handler)?.clone();
+        let plan = self.plan(runtime, (id, &folder), &config, &record, &cgroup);
         let written = folder.clone();
         let pb = config.encode_to_vec();
         blocking(move || {
@@ -173,6 +174,12 @@ impl Runtime {
         .await
     }
 
+    /// The OCI runtime that a handler means.
+    pub(crate) fn oci_runtime(&self, handler: &str) -> Result<&RuntimeCommand, Status> {
+        let none = || Status::invalid_argument(format!("no runtime for {handler:?} is configured"));
+        self.driver.runtime(handler).ok_or_else(none)
+    }
+
     fn pid_namespace(&self, sandbox: &Sandbox, config: &ContainerConfig) -> Result<PidNamespace, Status> {
         let options = spec::security(config)
             .namespace_options
@@ -200,9 +207,16 @@ impl Runtime {
         }
     }
 
-    fn plan(&self, id: &str, folder: &Path, config: &ContainerConfig, record: &Record, cgroup: &Cgroup) -> Plan {
+    fn plan(
+        &self,
+        runtime: RuntimeCommand,
+        (id, folder): (&str, &Path),
+        config: &ContainerConfig,
+        record: &Record,
+        cgroup: &Cgroup,
+    ) -> Plan {
         Plan {
-            runtime: self.driver.runtime().clone(),
+            runtime,
             id: id.to_owned(),
             bundle: folder.to_owned(),
             log: Some(record.log_path.clone()).filter(|path| !path.as_os_str().is_empty()),

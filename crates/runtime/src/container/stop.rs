@@ -10,7 +10,7 @@ use super::{Container, RECORD};
 use crate::cgroup::Cgroup;
 use crate::disk;
 use crate::failure::{blocking, internal};
-use crate::monitor::plan::MONITOR;
+use crate::monitor::plan::{MONITOR, PLAN, Plan};
 use crate::process::Process;
 use crate::rootfs;
 use crate::signals;
@@ -79,7 +79,11 @@ impl Runtime {
 
     /// Removes all traces of a container, complete or half-made; its log stays.
     pub(crate) async fn undo_container(&self, id: &str, cgroup: &Cgroup) -> Result<(), Status> {
-        if let Err(error) = self.driver.delete(id).await {
+        let plan = disk::read_json::<Plan>(&self.container_folder(id).join(PLAN));
+        // One that is not planned yet was not made by any OCI runtime.
+        if let Ok(Some(plan)) = plan
+            && let Err(error) = self.driver.delete(&plan.runtime, id).await
+        {
             tracing::debug!(container = id, error, "the OCI runtime cannot remove the container");
         }
         let (folder, cgroup) = (self.container_folder(id), cgroup.clone());

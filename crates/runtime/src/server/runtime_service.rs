@@ -28,6 +28,17 @@ fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
+/// An OCI runtime, as pods ask for it. The mount option `rro` is part of what OCI runtimes must know.
+fn handler(name: &str) -> RuntimeHandler {
+    RuntimeHandler {
+        name: name.to_owned(),
+        features: Some(RuntimeHandlerFeatures {
+            recursive_read_only_mounts: true,
+            ..RuntimeHandlerFeatures::default()
+        }),
+    }
+}
+
 fn condition(kind: &str) -> RuntimeCondition {
     RuntimeCondition {
         r#type: kind.to_owned(),
@@ -65,13 +76,7 @@ impl RuntimeService for Service {
         let conditions = vec![condition("RuntimeReady"), condition("NetworkReady")];
         answer(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
-            runtime_handlers: vec![RuntimeHandler {
-                name: String::new(),
-                features: Some(RuntimeHandlerFeatures {
-                    recursive_read_only_mounts: true,
-                    ..RuntimeHandlerFeatures::default()
-                }),
-            }],
+            runtime_handlers: self.0.driver.handlers().map(handler).collect(),
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
                 ..RuntimeFeatures::default()
@@ -101,11 +106,7 @@ impl RuntimeService for Service {
             runtime_handler,
         } = request.into_inner();
         let config = config.ok_or_else(|| Status::invalid_argument("no configuration given"))?;
-        if !runtime_handler.is_empty() {
-            return Err(Status::invalid_argument(format!(
-                "no runtime for {runtime_handler:?} is configured"
-            )));
-        }
+        self.0.oci_runtime(&runtime_handler)?;
         let runtime = self.0.clone();
         let work = async move { runtime.run_sandbox(config, runtime_handler).await };
         let pod_sandbox_id = self.to_its_end("cannot make the sandbox", work).await?;

@@ -96,3 +96,50 @@ async fn a_container_lives_and_ends() {
 async fn runc_can_stand_in() {
     life(Bed::with(2, Some("/usr/sbin/runc")).await).await;
 }
+
+#[tokio::test]
+async fn a_pod_may_ask_for_another_runtime() {
+    let mut bed = Bed::new(24).await;
+    let status = bed
+        .runtime
+        .status(StatusRequest::default())
+        .await
+        .expect("told")
+        .into_inner();
+    let names: Vec<&str> = status
+        .runtime_handlers
+        .iter()
+        .map(|handler| handler.name.as_str())
+        .collect();
+    assert_eq!(names, ["", "other"]);
+    let request = |handler: &str, config| RunPodSandboxRequest {
+        config: Some(config),
+        runtime_handler: handler.to_owned(),
+    };
+    let config = bed.sandbox_config("nobody");
+    let refused = bed
+        .runtime
+        .run_pod_sandbox(request("nobody", config))
+        .await
+        .expect_err("nobody");
+    assert_eq!(refused.message(), "no runtime for \"nobody\" is configured");
+    let config = bed.sandbox_config("web-0");
+    let sandbox = bed
+        .runtime
+        .run_pod_sandbox(request("other", config))
+        .await
+        .expect("made");
+    let sandbox = sandbox.into_inner().pod_sandbox_id;
+    let id = bed.run(&sandbox, shell("main", "while :; do sleep 0.05; done")).await;
+    let kept = bed.state().join("oci-other").join(&id);
+    assert!(kept.exists(), "runc knows nothing of {id}");
+    // Who made a container is known after a restart, too.
+    bed.kill();
+    bed.start().await;
+    let ran = bed.exec(&id, &["/bin/sh", "-c", "echo hi"]).await.expect("ran");
+    assert_eq!(ran, ("hi\n".into(), String::new(), 0));
+    bed.stop(&id, 0).await;
+    let remove = RemoveContainerRequest { container_id: id };
+    bed.runtime.remove_container(remove).await.expect("removed");
+    assert!(!kept.exists(), "runc keeps {}", kept.display());
+}

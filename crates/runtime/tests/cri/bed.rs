@@ -94,6 +94,7 @@ impl Bed {
         command
             .arg("serve")
             .args(&self.args)
+            .env("TESTBED_HANDLER", "other=/usr/sbin/runc")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -118,6 +119,10 @@ impl Bed {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
     }
 
     pub(crate) fn root(&self) -> PathBuf {
