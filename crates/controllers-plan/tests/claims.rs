@@ -46,7 +46,6 @@ impl Model {
         Self {
             classes: vec![
                 class("standard", json!({})),
-                class("disk", json!({"parameters": {"path": "/data", "fs": "ext4"}})),
                 class("now", immediate),
                 class("hand", hand),
                 class("other", other),
@@ -54,6 +53,7 @@ impl Model {
                     "pathless",
                     json!({"volumeBindingMode": "Immediate", "parameters": null}),
                 ),
+                class("with-fs", json!({"parameters": {"path": "/data", "fs": "ext4"}})),
             ],
             nodes: vec![Arc::new(serde_json::from_value(node).unwrap())],
             ..Self::default()
@@ -261,7 +261,7 @@ fn what_is_more_than_a_directory_is_left_to_the_driver_of_the_node() {
             assert_eq!(model.field(CLAIM, "c", &path), "steadfast.io/local", "{class} {more}");
         }
     };
-    check("disk", json!({}));
+    check("with-fs", json!({}));
     check("standard", json!({"volumeMode": "Block"}));
     let other = json!({"kind": "PersistentVolumeClaim", "name": "other"});
     check("standard", json!({"dataSource": other}));
