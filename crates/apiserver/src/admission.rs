@@ -145,7 +145,7 @@ impl<'a> Review<'a> {
     /// Whether the write is one of these operations on a subresource of a kind.
     pub(crate) fn is_of(&self, group: &str, kind: &str, subresource: &str, operations: &[Operation]) -> bool {
         let (of, part) = (&self.call.kind, &self.call.subresource);
-        of.group == group && of.kind == kind && part == subresource && operations.contains(&self.operation)
+        of.kind == kind && of.group == group && part == subresource && operations.contains(&self.operation)
     }
 
     /// Whether the server itself writes: it must be able to, whatever whoever runs the cluster wants asked.

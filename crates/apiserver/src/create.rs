@@ -122,7 +122,6 @@ fn ready_metadata(call: &mut Call, object: &mut Value) -> Outcome<()> {
 
 /// A new object on its way into the store.
 struct Attempt {
-    object: Value,
     change: Change,
     claims: Claims,
     /// What the conditions of `change` are about, in their order.
@@ -130,7 +129,7 @@ struct Attempt {
     namespace_key: Option<String>,
 }
 
-async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outcome<Stored> {
+async fn store_new(server: &Arc<Server>, call: &mut Call, mut object: Value) -> Outcome<Stored> {
     let held = call.kind.clone();
     let kind = &*held;
     let generated = text(&object["metadata"]["name"]).is_none();
@@ -139,13 +138,18 @@ async fn store_new(server: &Arc<Server>, call: &mut Call, object: Value) -> Outc
     } else {
         None
     };
+    // What an attempt fills in it fills in alike the next time, generated names and addresses excepted.
+    let as_it_came = (generated || service_addresses::is_service(kind)).then(|| object.clone());
     let mut names_tried = 0;
     let warned = call.warned();
     for _ in 0..ATTEMPTS_MAX {
         call.forget_warnings_after(warned);
-        let attempt = prepare(server, call, &object).await?;
-        let value = Stored::encode(kind, &attempt.object);
-        let name = attempt.object["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        if let Some(as_it_came) = &as_it_came {
+            object.clone_from(as_it_came);
+        }
+        let attempt = prepare(server, call, &mut object).await?;
+        let value = Stored::encode(kind, &object);
+        let name = object["metadata"]["name"].as_str().unwrap_or("").to_owned();
         let mut change = attempt.change;
         change.put(attempt.key.clone(), value.clone(), lease);
         if call.write.dry_run {
@@ -185,14 +189,13 @@ fn generate_name(metadata: &mut Value) {
 }
 
 /// Everything that must be looked up anew for each attempt.
-async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outcome<Attempt> {
+async fn prepare(server: &Arc<Server>, call: &mut Call, object: &mut Value) -> Outcome<Attempt> {
     let held = call.kind.clone();
     let kind = &*held;
-    let mut object = object.clone();
     let metadata = &mut object["metadata"];
     generate_name(metadata);
     let name = text(&metadata["name"]).unwrap_or_default().to_owned();
-    strategy::label_with_name(kind, &mut object);
+    strategy::label_with_name(kind, object);
     let mut change = Change::default();
     let key = names::key(kind, &call.namespace, &name);
     change.require(key.clone(), 0);
@@ -202,16 +205,16 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outco
         change.require(its_key.clone(), revision);
         namespace_key = Some(its_key);
     }
-    let claims = service_addresses::claim(server, kind, &mut object, None).await?;
+    let claims = service_addresses::claim(server, kind, object, None).await?;
     claims.enter(&mut change, &format!("{}/{name}", call.namespace));
-    let mut errors = server.config.gates.hold_back(kind, &mut object, None);
-    errors.extend(validation::create(kind, &object));
-    errors.extend(certificate_requests::check(kind, &object));
+    let mut errors = server.config.gates.hold_back(kind, object, None);
+    errors.extend(validation::create(kind, object));
+    errors.extend(certificate_requests::check(kind, object));
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid(kind, &name, &errors)));
     }
     let mut review = Review::new(server, call, Operation::Create, None);
-    admission::validate(&mut review, &object, &mut change).await?;
+    admission::validate(&mut review, object, &mut change).await?;
     let advice = review.warnings;
     call.warn(advice);
     if kind.group.is_empty() && kind.kind == "Namespace" {
@@ -219,7 +222,6 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &Value) -> Outco
         change.put(key, value, None);
     }
     Ok(Attempt {
-        object,
         change,
         claims,
         key,

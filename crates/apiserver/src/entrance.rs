@@ -117,7 +117,11 @@ fn told(head: &http::request::Parts, id: &str, verb: &str, resource: Option<Reso
 
 fn complete(response: &mut Response<Body>, audit_id: &str) {
     let headers = response.headers_mut();
-    headers.extend(HeaderValue::try_from(audit_id).ok().map(|id| (AUDIT_ID, id)));
+    if let Ok(mut id) = HeaderValue::try_from(audit_id) {
+        // No two are the same, so HTTP/2 need not remember it for the next answer.
+        id.set_sensitive(true);
+        headers.insert(AUDIT_ID, id);
+    }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     }

@@ -129,7 +129,7 @@ pub(crate) async fn show_all(server: &Server) -> Outcome<()> {
     Ok(())
 }
 
-fn is_service(kind: &Kind) -> bool {
+pub(crate) fn is_service(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "Service"
 }
 

@@ -13,9 +13,8 @@
 
 use crate::{
     Action, AnyObject, Event, EventType, Guard, Key, Kind, Notice, Plan, Propagation, Reason, Step, Target, Write,
-    is_terminating,
 };
-use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use api::k8s::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -57,12 +56,11 @@ pub fn plan(observed: &Observed) -> Plan {
     let Some(object) = observed.object.as_deref() else {
         return Plan::default();
     };
-    let meta = &object.metadata;
-    let mut plan = if is_terminating(meta) && has_finalizer(meta, ORPHAN) {
+    let mut plan = if object.is_terminating && object.has_finalizer(ORPHAN) {
         plan_orphaning(object, &observed.dependents)
-    } else if is_terminating(meta) && has_finalizer(meta, FOREGROUND) {
+    } else if object.is_terminating && object.has_finalizer(FOREGROUND) {
         plan_waiting(object, &observed.dependents)
-    } else if is_terminating(meta) {
+    } else if object.is_terminating {
         Plan::default()
     } else {
         plan_owned(object, observed)
@@ -72,55 +70,36 @@ pub fn plan(observed: &Observed) -> Plan {
 }
 
 /// Whether an object waits in deletion until its dependents are gone.
-pub fn waits_for_dependents(meta: &ObjectMeta) -> bool {
-    is_terminating(meta) && has_finalizer(meta, FOREGROUND)
+pub fn waits_for_dependents(object: &AnyObject) -> bool {
+    object.is_terminating && object.has_finalizer(FOREGROUND)
 }
 
-/// Whether a change of an object's metadata can matter to this controller.
-pub fn concerns(old: &ObjectMeta, new: &ObjectMeta) -> bool {
+/// Whether a change of an object can matter to this controller.
+pub fn concerns(old: &AnyObject, new: &AnyObject) -> bool {
     old.owner_references != new.owner_references
         || old.finalizers != new.finalizers
-        || is_terminating(old) != is_terminating(new)
-}
-
-fn has_finalizer(meta: &ObjectMeta, finalizer: &str) -> bool {
-    meta.finalizers.iter().flatten().any(|one| one == finalizer)
-}
-
-fn target_of(object: &AnyObject) -> Target {
-    Target::from_meta(object.kind, &object.metadata)
+        || old.is_terminating != new.is_terminating
 }
 
 fn name_of(object: &AnyObject) -> String {
-    object.metadata.name.clone().unwrap_or_default()
-}
-
-fn references(meta: &ObjectMeta) -> &[OwnerReference] {
-    meta.owner_references.as_deref().unwrap_or_default()
+    object.name.name().to_owned()
 }
 
 fn without_finalizer(object: &AnyObject, finalizer: &str) -> Action {
-    let rest: Vec<&String> = object
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .filter(|one| *one != finalizer)
-        .collect();
-    Action::patch(target_of(object), json!({"metadata": {"finalizers": rest}}))
+    let rest: Vec<&String> = object.finalizers.iter().filter(|one| *one != finalizer).collect();
+    Action::patch(object.target(), json!({"metadata": {"finalizers": rest}}))
 }
 
 /// The patch that leaves only some of an object's owner references.
 fn keeping(object: &AnyObject, keep: impl Fn(&OwnerReference) -> bool) -> Action {
-    let rest: Vec<&OwnerReference> = references(&object.metadata).iter().filter(|one| keep(one)).collect();
+    let rest: Vec<&OwnerReference> = object.owner_references.iter().filter(|one| keep(one)).collect();
     let rest = if rest.is_empty() { Value::Null } else { json!(rest) };
-    Action::patch(target_of(object), json!({"metadata": {"ownerReferences": rest}}))
+    Action::patch(object.target(), json!({"metadata": {"ownerReferences": rest}}))
 }
 
 /// First nobody may name the object as an owner any more, then it may go.
 fn plan_orphaning(object: &AnyObject, dependents: &[Arc<AnyObject>]) -> Plan {
-    let uid = object.metadata.uid.clone().unwrap_or_default();
-    let release = |dependent: &Arc<AnyObject>| vec![keeping(dependent, |one| one.uid != uid)];
+    let release = |dependent: &Arc<AnyObject>| vec![keeping(dependent, |one| *one.uid != *object.uid)];
     let mut steps = Vec::new();
     if !dependents.is_empty() {
         steps.push(Step::Together(dependents.iter().map(release).collect()));
@@ -136,11 +115,9 @@ fn plan_orphaning(object: &AnyObject, dependents: &[Arc<AnyObject>]) -> Plan {
 
 /// The object may go once no dependent blocks it; the dependents delete themselves, each by its own plan.
 fn plan_waiting(object: &AnyObject, dependents: &[Arc<AnyObject>]) -> Plan {
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let blocks = |dependent: &&Arc<AnyObject>| {
-        references(&dependent.metadata)
-            .iter()
-            .any(|one| one.uid == uid && one.block_owner_deletion == Some(true))
+        let mut references = dependent.owner_references.iter();
+        references.any(|one| *one.uid == *object.uid && one.block_owner_deletion == Some(true))
     };
     if let Some(blocking) = dependents.iter().find(blocks) {
         let message = format!("{} {} must be deleted first", blocking.kind.kind, name_of(blocking));
@@ -168,15 +145,13 @@ fn plan_waiting(object: &AnyObject, dependents: &[Arc<AnyObject>]) -> Plan {
 
 /// An object lives as long as one of its owners does.
 fn plan_owned(object: &AnyObject, observed: &Observed) -> Plan {
-    let references = references(&object.metadata);
+    let references = &object.owner_references;
     let mut solid = 0;
     let mut waiting: Vec<&str> = Vec::new();
     let mut missing: Vec<&Target> = Vec::new();
     for (reference, owner) in references.iter().zip(&observed.owners) {
         match owner {
-            Owner::Exists(owner)
-                if waits_for_dependents(&owner.metadata) && reference.block_owner_deletion == Some(true) =>
-            {
+            Owner::Exists(owner) if waits_for_dependents(owner) && reference.block_owner_deletion == Some(true) => {
                 waiting.push(&reference.uid);
             }
             Owner::Missing(target) | Owner::Misplaced { target: Some(target) } => missing.push(target),
@@ -224,7 +199,7 @@ fn let_go(object: &AnyObject, waiting: &[&str], missing: &[&Target]) -> Plan {
 /// Deletes the object: its last owner is gone, or waits for it.
 fn delete(object: &AnyObject, observed: &Observed, gone: Option<&Target>) -> Plan {
     let mut plan = Plan::default();
-    let mut target = target_of(object);
+    let mut target = object.target();
     let has_dependents = !observed.dependents.is_empty();
     let propagation = match gone {
         // The owner waits for all that is below it, so this one must wait, too.
@@ -233,15 +208,15 @@ fn delete(object: &AnyObject, observed: &Observed, gone: Option<&Target>) -> Pla
             if observed
                 .dependents
                 .iter()
-                .any(|dependent| waits_for_dependents(&dependent.metadata))
+                .any(|dependent| waits_for_dependents(dependent))
             {
                 plan.steps.push(Step::One(unblock(object)));
                 target.resource_version = String::new();
             }
             Propagation::Foreground
         }
-        _ if has_finalizer(&object.metadata, ORPHAN) => Propagation::Orphan,
-        _ if has_finalizer(&object.metadata, FOREGROUND) => Propagation::Foreground,
+        _ if object.has_finalizer(ORPHAN) => Propagation::Orphan,
+        _ if object.has_finalizer(FOREGROUND) => Propagation::Foreground,
         _ => Propagation::Background,
     };
     let mut action = Action::from(Write::Delete {
@@ -265,16 +240,16 @@ fn unblock(object: &AnyObject) -> Action {
         block_owner_deletion: Some(false),
         ..one.clone()
     };
-    let references: Vec<OwnerReference> = references(&object.metadata).iter().map(free).collect();
-    Action::patch(target_of(object), json!({"metadata": {"ownerReferences": references}}))
+    let references: Vec<OwnerReference> = object.owner_references.iter().map(free).collect();
+    Action::patch(object.target(), json!({"metadata": {"ownerReferences": references}}))
 }
 
 /// People are told of references across namespaces, for they will not do what was hoped.
 fn misplaced(object: &AnyObject, owners: &[Owner]) -> Vec<Event> {
     let is_misplaced = |(_, owner): &(&OwnerReference, &Owner)| matches!(owner, Owner::Misplaced { .. });
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let namespace = object.name.namespace();
     let tell = |(reference, _): (&OwnerReference, &Owner)| Event {
-        about: target_of(object),
+        about: object.target(),
         event_type: EventType::Warning,
         notice: Notice {
             reason: "OwnerRefInvalidNamespace",
@@ -284,12 +259,8 @@ fn misplaced(object: &AnyObject, owners: &[Owner]) -> Vec<Event> {
             ),
         },
     };
-    references(&object.metadata)
-        .iter()
-        .zip(owners)
-        .filter(is_misplaced)
-        .map(tell)
-        .collect()
+    let references = object.owner_references.iter();
+    references.zip(owners).filter(is_misplaced).map(tell).collect()
 }
 
 /// Where the owner that a reference names has to be: in the dependent's namespace, or nowhere if its kind has none.
@@ -297,13 +268,13 @@ pub fn owner_target(
     reference: &OwnerReference,
     kind: Kind,
     is_namespaced: bool,
-    dependent: &ObjectMeta,
+    dependent: &AnyObject,
 ) -> Option<Target> {
-    let namespace = dependent.namespace.clone().unwrap_or_default();
+    let namespace = dependent.name.namespace();
     if is_namespaced && namespace.is_empty() {
         return None;
     }
-    let namespace = if is_namespaced { namespace } else { String::new() };
+    let namespace = if is_namespaced { namespace } else { "" };
     let key = Key::new(kind, namespace, reference.name.clone());
     Some(Target {
         key,

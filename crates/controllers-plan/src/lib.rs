@@ -25,6 +25,7 @@ pub mod taint_eviction;
 pub mod ttl;
 pub mod why;
 
+mod any_object;
 mod claiming;
 mod difference;
 mod kind;
@@ -34,8 +35,9 @@ mod placement;
 mod plan;
 mod pods;
 
+pub use any_object::{AnyObject, ObjectName};
 pub use kind::{Key, Kind};
-pub use owner::{AnyObject, controller_of, is_terminating, owner_reference};
+pub use owner::{controller_of, is_terminating, owner_reference};
 pub use plan::{
     Action, Announcement, Chain, Event, EventType, Guard, Notice, Object, Plan, Propagation, Reason, Step, Target,
     Write,

@@ -47,12 +47,12 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         .contents
         .iter()
         .filter(is_next)
-        .filter(|object| !is_terminating(&object.metadata));
+        .filter(|object| !object.is_terminating);
     // Without a version: content that changes all the time is deleted just as well.
     let chain = |object: &Arc<AnyObject>| {
         let target = Target {
             resource_version: String::new(),
-            ..Target::from_meta(object.kind, &object.metadata)
+            ..object.target()
         };
         vec![Action::from(Write::Delete {
             target,

@@ -4,15 +4,6 @@ use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::Kind;
 
-/// An object of whatever kind, of which only the metadata is known.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AnyObject {
-    /// The object's kind.
-    pub kind: Kind,
-    /// The object's metadata.
-    pub metadata: ObjectMeta,
-}
-
 /// The owner reference that is marked as the controller's, if there is one.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references

@@ -37,28 +37,28 @@ impl Model {
             owner_references: Some(owners.iter().map(|(owner, blocks)| reference(owner, *blocks)).collect()),
             ..ObjectMeta::default()
         };
-        let kind = Kind::of::<ConfigMap>();
-        self.objects.insert(name.into(), AnyObject { kind, metadata });
+        let kind = Arc::new(Kind::of::<ConfigMap>());
+        self.objects.insert(name.into(), AnyObject::new(kind, metadata));
     }
 
     fn delete(&mut self, name: &str, propagation: Propagation) {
         let Some(object) = self.objects.get_mut(name) else {
             return;
         };
-        let finalizers = object.metadata.finalizers.get_or_insert_default();
+        let finalizers = &mut object.finalizers;
         finalizers.retain(|one| one != "foregroundDeletion" && one != "orphan");
         match propagation {
             Propagation::Background => {}
             Propagation::Foreground => finalizers.push("foregroundDeletion".into()),
             Propagation::Orphan => finalizers.push("orphan".into()),
         }
-        object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        object.is_terminating = true;
         self.sweep(name);
     }
 
     fn sweep(&mut self, name: &str) {
-        let meta = &self.objects[name].metadata;
-        if meta.deletion_timestamp.is_some() && meta.finalizers.as_ref().is_none_or(Vec::is_empty) {
+        let object = &self.objects[name];
+        if object.is_terminating && object.finalizers.is_empty() {
             self.objects.remove(name);
         }
     }
@@ -68,25 +68,17 @@ impl Model {
             return Plan::default();
         };
         let owner = |reference: &OwnerReference| match self.objects.get(&reference.name) {
-            Some(owner)
-                if owner.metadata.uid.as_ref() == Some(&reference.uid) && !self.unseen.contains(&reference.name) =>
-            {
+            Some(owner) if *owner.uid == *reference.uid && !self.unseen.contains(&reference.name) => {
                 Owner::Exists(Arc::new(owner.clone()))
             }
-            _ => Owner::Missing(
-                owner_target(reference, object.kind, true, &object.metadata).expect("it has a namespace"),
-            ),
+            _ => Owner::Missing(owner_target(reference, *object.kind, true, object).expect("it has a namespace")),
         };
         let names = |other: &&AnyObject| {
-            other
-                .metadata
-                .owner_references
-                .iter()
-                .flatten()
-                .any(|one| Some(&one.uid) == object.metadata.uid.as_ref())
+            let mut references = other.owner_references.iter();
+            references.any(|one| *one.uid == *object.uid)
         };
         plan(&Observed {
-            owners: object.metadata.owner_references.iter().flatten().map(owner).collect(),
+            owners: object.owner_references.iter().map(owner).collect(),
             dependents: self.objects.values().filter(names).cloned().map(Arc::new).collect(),
             object: Some(Arc::new(object.clone())),
         })
@@ -107,10 +99,11 @@ impl Model {
                 let object = self.objects.get_mut(&target.key.name).expect("seen");
                 let patch = &patch["metadata"];
                 if let Some(finalizers) = patch.get("finalizers") {
-                    object.metadata.finalizers = serde_json::from_value(finalizers.clone()).expect("names");
+                    object.finalizers = serde_json::from_value(finalizers.clone()).expect("names");
                 }
                 if let Some(owners) = patch.get("ownerReferences") {
-                    object.metadata.owner_references = serde_json::from_value(owners.clone()).expect("references");
+                    let owners: Option<_> = serde_json::from_value(owners.clone()).expect("references");
+                    object.owner_references = owners.unwrap_or_default();
                 }
                 self.sweep(&target.key.name);
             }
@@ -159,7 +152,7 @@ fn a_foreground_deletion_goes_from_the_leaves_to_the_root() {
     model.carry_out(&model.plan("root"));
     assert_eq!(model.names(), ["leaf", "middle", "root"]);
     model.carry_out(&model.plan("middle"));
-    assert!(waits_for_dependents(&model.objects["middle"].metadata));
+    assert!(waits_for_dependents(&model.objects["middle"]));
     model.carry_out(&model.plan("leaf"));
     assert_eq!(model.names(), ["middle", "root"]);
     model.settle();
@@ -218,8 +211,8 @@ proptest! {
         }
         model.settle();
         for (name, object) in &model.objects {
-            let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
-            prop_assert!(object.metadata.deletion_timestamp.is_none(), "{} hangs", name);
+            let owners = &object.owner_references;
+            prop_assert!(!object.is_terminating, "{} hangs", name);
             prop_assert!(owners.is_empty() || owners.iter().any(|one| model.objects.contains_key(&one.name)));
         }
         if only_cascading {
@@ -251,7 +244,7 @@ fn a_namespace_is_emptied_pods_first_and_then_let_go() {
             finalizers: Some(vec!["f".into()]),
             ..ObjectMeta::default()
         };
-        Arc::new(AnyObject { kind, metadata })
+        Arc::new(AnyObject::new(Arc::new(kind), metadata))
     };
     let (pod, map) = (Kind::of::<Pod>(), Kind::of::<ConfigMap>());
     let check = |contents: &[Arc<AnyObject>], expected: &[&str]| {

@@ -3,14 +3,48 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use controllers_plan::{Key, controller_of};
+use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use controllers_plan::{AnyObject, Key, ObjectName};
 use tokio::sync::watch;
 
 use crate::caches::Caches;
 
-/// Namespace (empty for cluster-wide kinds) and name; shared by all indexes that an object is in.
-type Name = Arc<(String, String)>;
+/// What a cache must know of its objects.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) name: ObjectName,
+    pub(crate) uid: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) owners: &'a [OwnerReference],
+    pub(crate) is_terminating: bool,
+}
+
+impl Facts<'_> {
+    pub(crate) fn of_meta(meta: &ObjectMeta) -> Facts<'_> {
+        Facts {
+            name: ObjectName::of(meta),
+            uid: meta.uid.as_deref().unwrap_or_default(),
+            version: meta.resource_version.as_deref().unwrap_or_default(),
+            owners: meta.owner_references.as_deref().unwrap_or_default(),
+            is_terminating: meta.deletion_timestamp.is_some(),
+        }
+    }
+
+    pub(crate) fn of_any(object: &AnyObject) -> Facts<'_> {
+        Facts {
+            name: object.name.clone(),
+            uid: &object.uid,
+            version: &object.resource_version,
+            owners: &object.owner_references,
+            is_terminating: object.is_terminating,
+        }
+    }
+
+    /// The owner that controls the object, if there is one.
+    fn controller(&self) -> Option<&OwnerReference> {
+        self.owners.iter().find(|owner| owner.controller == Some(true))
+    }
+}
 
 /// What happened to one object.
 #[derive(Debug)]
@@ -52,7 +86,7 @@ pub(crate) struct Progress {
 
 /// The objects of one kind as last seen, by name, by namespace and by owner.
 pub(crate) struct Cache<T> {
-    metadata: fn(&T) -> &ObjectMeta,
+    facts: fn(&T) -> Facts<'_>,
     /// The only name that objects may have here; `None` if all objects of the kind are watched.
     only: Option<&'static str>,
     state: RwLock<State<T>>,
@@ -62,16 +96,16 @@ pub(crate) struct Cache<T> {
 }
 
 struct State<T> {
-    objects: BTreeMap<Name, Arc<T>>,
-    by_owner: BTreeMap<String, BTreeSet<Name>>,
-    by_term: BTreeMap<String, BTreeSet<Name>>,
-    uncontrolled: BTreeSet<Name>,
-    listed: Option<BTreeSet<Name>>,
+    objects: BTreeMap<ObjectName, Arc<T>>,
+    by_owner: BTreeMap<String, BTreeSet<ObjectName>>,
+    by_term: BTreeMap<String, BTreeSet<ObjectName>>,
+    uncontrolled: BTreeSet<ObjectName>,
+    listed: Option<BTreeSet<ObjectName>>,
 }
 
 impl<T> Cache<T> {
-    /// An empty cache; `metadata` finds the metadata of an object.
-    pub(crate) fn new(metadata: fn(&T) -> &ObjectMeta) -> Self {
+    /// An empty cache; `facts` reads an object.
+    pub(crate) fn new(facts: fn(&T) -> Facts<'_>) -> Self {
         let state = State {
             objects: BTreeMap::new(),
             by_owner: BTreeMap::new(),
@@ -80,7 +114,7 @@ impl<T> Cache<T> {
             listed: None,
         };
         Self {
-            metadata,
+            facts,
             only: None,
             state: RwLock::new(state),
             listeners: Mutex::new(Vec::new()),
@@ -90,10 +124,10 @@ impl<T> Cache<T> {
     }
 
     /// An empty cache of the objects of one name, in all namespaces.
-    pub(crate) fn of_name(name: &'static str, metadata: fn(&T) -> &ObjectMeta) -> Self {
+    pub(crate) fn of_name(name: &'static str, facts: fn(&T) -> Facts<'_>) -> Self {
         Self {
             only: Some(name),
-            ..Self::new(metadata)
+            ..Self::new(facts)
         }
     }
 
@@ -104,29 +138,26 @@ impl<T> Cache<T> {
 
     /// The object of this name. The namespace of cluster-wide objects is empty.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
-        self.read()
-            .objects
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .cloned()
+        self.read().objects.get(&ObjectName::new(namespace, name)).cloned()
     }
 
     /// All objects of a namespace, by name.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
-        let from = Arc::new((namespace.to_owned(), String::new()));
+        let from = ObjectName::new(namespace, "");
         let state = self.read();
         state
             .objects
             .range(from..)
-            .take_while(|(name, _)| name.0 == namespace)
+            .take_while(|(name, _)| name.namespace() == namespace)
             .map(|(_, o)| o.clone())
             .collect()
     }
 
     /// All objects of a namespace whose names begin so, by name.
     pub(crate) fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<T>> {
-        let from = Arc::new((namespace.to_owned(), prefix.to_owned()));
+        let from = ObjectName::new(namespace, prefix);
         let state = self.read();
-        let begins = |name: &Name| name.0 == namespace && name.1.starts_with(prefix);
+        let begins = |name: &ObjectName| name.namespace() == namespace && name.name().starts_with(prefix);
         state
             .objects
             .range(from..)
@@ -151,15 +182,18 @@ impl<T> Cache<T> {
     pub(crate) fn controlled_by(&self, uid: &str) -> Vec<Arc<T>> {
         let owned = self.owned_by(uid).into_iter();
         owned
-            .filter(|o| controller_of((self.metadata)(o)).is_some_and(|owner| owner.uid == uid))
+            .filter(|o| (self.facts)(o).controller().is_some_and(|owner| owner.uid == uid))
             .collect()
     }
 
     /// All objects of a namespace that have no controller.
     pub(crate) fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
-        let from = Arc::new((namespace.to_owned(), String::new()));
+        let from = ObjectName::new(namespace, "");
         let state = self.read();
-        let names = state.uncontrolled.range(from..).take_while(|name| name.0 == namespace);
+        let names = state
+            .uncontrolled
+            .range(from..)
+            .take_while(|name| name.namespace() == namespace);
         names.filter_map(|name| state.objects.get(name).cloned()).collect()
     }
 
@@ -188,9 +222,9 @@ impl<T> Cache<T> {
         indexes.iter().flat_map(|(_, terms)| terms(object)).collect()
     }
 
-    /// The metadata of an object of this cache.
-    pub(crate) fn metadata<'a>(&self, object: &'a T) -> &'a ObjectMeta {
-        (self.metadata)(object)
+    /// What this cache knows of an object.
+    pub(crate) fn facts<'a>(&self, object: &'a T) -> Facts<'a> {
+        (self.facts)(object)
     }
 
     pub(crate) fn listen(&self, row: usize, map: MapToKeys<T>) {
@@ -220,7 +254,7 @@ impl<T> Cache<T> {
     pub(crate) fn end_list(&self) -> Vec<Change<T>> {
         let mut state = self.write();
         let listed = state.listed.take().unwrap_or_default();
-        let gone: Vec<Name> = state
+        let gone: Vec<ObjectName> = state
             .objects
             .keys()
             .filter(|name| !listed.contains(*name))
@@ -241,34 +275,27 @@ impl<T> Cache<T> {
 
     /// An object is new or changed. `None` if this very version is known already.
     pub(crate) fn apply(&self, object: T) -> Option<Change<T>> {
-        let meta = (self.metadata)(&object);
-        let (name, version) = (name_of(meta), version_of(meta));
-        let owners: Vec<String> = meta
-            .owner_references
-            .iter()
-            .flatten()
-            .map(|owner| owner.uid.clone())
-            .collect();
-        let controlled = controller_of(meta).is_some();
-        let terms = self.terms(&object);
+        let facts = (self.facts)(&object);
+        let (name, version) = (facts.name.clone(), number_of(facts.version));
         let mut state = self.write();
         if let Some(listed) = &mut state.listed {
             listed.insert(name.clone());
         }
-        let known = state.objects.get(&name).map(|known| (self.metadata)(known));
-        if known.is_some_and(|known| known.uid == meta.uid && known.resource_version == meta.resource_version) {
+        let known = state.objects.get(&name).map(|known| (self.facts)(known));
+        if known.is_some_and(|known| known.uid == facts.uid && known.version == facts.version) {
             drop(state);
             self.advance(version);
             return None;
         }
         let old = self.take(&mut state, &name);
-        for owner in owners {
-            state.by_owner.entry(owner).or_default().insert(name.clone());
+        for owner in facts.owners {
+            let owned = state.by_owner.entry(owner.uid.clone()).or_default();
+            owned.insert(name.clone());
         }
-        for term in terms {
+        for term in self.terms(&object) {
             state.by_term.entry(term).or_default().insert(name.clone());
         }
-        if !controlled {
+        if facts.controller().is_none() {
             state.uncontrolled.insert(name.clone());
         }
         let new = Arc::new(object);
@@ -280,8 +307,8 @@ impl<T> Cache<T> {
 
     /// An object is gone; `last` is its last state.
     pub(crate) fn remove(&self, last: T) -> Change<T> {
-        let meta = (self.metadata)(&last);
-        let (name, version) = (name_of(meta), version_of(meta));
+        let facts = (self.facts)(&last);
+        let (name, version) = (facts.name, number_of(facts.version));
         let mut state = self.write();
         let old = self.take(&mut state, &name);
         drop(state);
@@ -292,9 +319,9 @@ impl<T> Cache<T> {
         }
     }
 
-    fn take(&self, state: &mut State<T>, name: &Name) -> Option<Arc<T>> {
+    fn take(&self, state: &mut State<T>, name: &ObjectName) -> Option<Arc<T>> {
         let old = state.objects.remove(name)?;
-        for owner in (self.metadata)(&old).owner_references.iter().flatten() {
+        for owner in (self.facts)(&old).owners {
             forget(&mut state.by_owner, &owner.uid, name);
         }
         for term in self.terms(&old) {
@@ -322,7 +349,7 @@ impl<T> Cache<T> {
 }
 
 /// Takes a name out of an index.
-fn forget(index: &mut BTreeMap<String, BTreeSet<Name>>, term: &str, name: &Name) {
+fn forget(index: &mut BTreeMap<String, BTreeSet<ObjectName>>, term: &str, name: &ObjectName) {
     if let Some(names) = index.get_mut(term) {
         names.remove(name);
         if names.is_empty() {
@@ -331,19 +358,9 @@ fn forget(index: &mut BTreeMap<String, BTreeSet<Name>>, term: &str, name: &Name)
     }
 }
 
-fn name_of(meta: &ObjectMeta) -> Name {
-    Arc::new((
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    ))
-}
-
 /// The resourceVersion as a number: of one kind, later is larger (KEP-5504). 0 if it is none.
-fn version_of(meta: &ObjectMeta) -> u64 {
-    meta.resource_version
-        .as_deref()
-        .and_then(|version| version.parse().ok())
-        .unwrap_or_default()
+fn number_of(version: &str) -> u64 {
+    version.parse().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -365,7 +382,7 @@ mod tests {
     }
 
     fn cache() -> Cache<Pod> {
-        Cache::new(|pod| &pod.metadata)
+        Cache::new(|pod| Facts::of_meta(&pod.metadata))
     }
 
     fn names(pods: &[Arc<Pod>]) -> Vec<&str> {

@@ -6,14 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
-use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use controllers_plan::certificates::Access;
 use controllers_plan::disruption::Scale;
 use controllers_plan::{AnyObject, Key, Kind};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::cache::{Cache, MapToKeys, Progress, Terms};
+use crate::cache::{Cache, Facts, MapToKeys, Progress, Terms};
 use crate::reflect::{self, Reflection};
 use crate::refusals::Refusals;
 
@@ -69,8 +68,8 @@ impl<T: Send + Sync> Freshness for Cache<T> {
 
     fn glimpse(&self, key: &Key) -> Option<(String, bool)> {
         let object = self.get(&key.namespace, &key.name)?;
-        let meta: &ObjectMeta = self.metadata(&object);
-        Some((meta.uid.clone().unwrap_or_default(), meta.deletion_timestamp.is_some()))
+        let facts = self.facts(&object);
+        Some((facts.uid.to_owned(), facts.is_terminating))
     }
 }
 
@@ -183,7 +182,7 @@ impl Watchlist {
         if let Some(known) = self.caches.metadata.get(&kind) {
             return known.clone();
         }
-        let cache = Arc::new(Cache::<AnyObject>::new(|object| &object.metadata));
+        let cache = Arc::new(Cache::new(Facts::of_any));
         self.caches.metadata.insert(kind, cache.clone());
         self.caches.freshness.entry(kind).or_default().push(cache.clone());
         self.reflections.push(reflect::metadata(kind, cache.clone()));
@@ -203,12 +202,15 @@ pub(crate) struct Watch {
 impl Watch {
     /// Watches whole objects of a typed kind.
     pub(crate) fn on<T: Watched>(map: MapToKeys<T>) -> Self {
-        Self::of_cache(|| Cache::new(|object: &T| object.meta()), map)
+        Self::of_cache(|| Cache::new(|object: &T| Facts::of_meta(object.meta())), map)
     }
 
     /// The same for the objects of one name, in all namespaces. No other row may watch the type.
     pub(crate) fn named<T: Watched>(name: &'static str, map: MapToKeys<T>) -> Self {
-        Self::of_cache(move || Cache::of_name(name, |object: &T| object.meta()), map)
+        Self::of_cache(
+            move || Cache::of_name(name, |object: &T| Facts::of_meta(object.meta())),
+            map,
+        )
     }
 
     fn of_cache<T: Watched>(new: impl FnOnce() -> Cache<T> + Send + 'static, map: MapToKeys<T>) -> Self {
@@ -223,7 +225,7 @@ impl Watch {
     pub(crate) fn indexed<T: Watched>(self, name: &'static str, terms: Terms<T>) -> Self {
         let enlist = move |watchlist: &mut Watchlist, row| {
             (self.enlist)(watchlist, row);
-            let known = watchlist.typed(|| Cache::new(|object: &T| object.meta()));
+            let known = watchlist.typed(|| Cache::new(|object: &T| Facts::of_meta(object.meta())));
             known.index(name, terms);
         };
         Self {

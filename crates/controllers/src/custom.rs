@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::cache::{Cache, MapToKeys};
+use crate::cache::{Cache, Facts, MapToKeys};
 use crate::caches::{Caches, Custom};
 use crate::queue::Queue;
 use crate::reflect;
@@ -111,7 +111,7 @@ pub(crate) async fn follow(
         });
         for (kind, namespaced) in wanted {
             watched.entry(kind).or_insert_with(|| {
-                let cache = Arc::new(Cache::<AnyObject>::new(|object| &object.metadata));
+                let cache = Arc::new(Cache::new(Facts::of_any));
                 for (row, map) in &rows {
                     cache.listen(*row, *map);
                 }

@@ -22,6 +22,7 @@ mod caches;
 mod custom;
 mod execute;
 mod freshness;
+mod head;
 mod metrics;
 mod names;
 mod queue;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use controllers_plan::{AnyObject, Kind};
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
-use kube::api::DynamicObject;
-use kube::core::{ApiResource, PartialObjectMeta};
+use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
@@ -16,6 +15,7 @@ use tracing::warn;
 
 use crate::cache::{Cache, Change};
 use crate::caches::{Caches, Watched, kind_of};
+use crate::head::Head;
 use crate::queue::{Queue, WorkId};
 
 /// The task that feeds one cache, before it is started.
@@ -46,24 +46,21 @@ pub(crate) fn metadata(kind: Kind, cache: Arc<Cache<AnyObject>>) -> Reflection {
             kind: kind.kind.to_owned(),
             plural: kind.plural.to_owned(),
         };
-        let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client, &resource);
+        let api = Api::<Head>::all_with(client, &resource);
         let events = kube::runtime::watcher(api, watcher::Config::default()).default_backoff();
-        let events = events.map(move |event| event.map(|event| head_of(kind, event)));
+        let shared = Arc::new(kind);
+        let events = events.map(move |event| event.map(|event| known(&shared, event)));
         Box::pin(follow(kind, cache, events, caches, queue))
     })
 }
 
-fn head_of(kind: Kind, event: Event<PartialObjectMeta<DynamicObject>>) -> Event<AnyObject> {
-    let head = |object: PartialObjectMeta<DynamicObject>| {
-        let mut metadata = object.metadata;
-        metadata.managed_fields = None;
-        AnyObject { kind, metadata }
-    };
+fn known(kind: &Arc<Kind>, event: Event<Head>) -> Event<AnyObject> {
+    let known = |head: Head| AnyObject::new(kind.clone(), head.metadata);
     match event {
-        Event::Apply(object) => Event::Apply(head(object)),
-        Event::Delete(object) => Event::Delete(head(object)),
+        Event::Apply(head) => Event::Apply(known(head)),
+        Event::Delete(head) => Event::Delete(known(head)),
         Event::Init => Event::Init,
-        Event::InitApply(object) => Event::InitApply(head(object)),
+        Event::InitApply(head) => Event::InitApply(known(head)),
         Event::InitDone => Event::InitDone,
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn status(namespace: &Namespace, contents: &[Arc<AnyObject>], now: Ti
 fn remaining(contents: &[Arc<AnyObject>]) -> Wanted {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for object in contents {
-        *counts.entry(resource(object.kind)).or_default() += 1;
+        *counts.entry(resource(*object.kind)).or_default() += 1;
     }
     let list: Vec<String> = counts
         .iter()
@@ -86,10 +86,7 @@ fn remaining(contents: &[Arc<AnyObject>]) -> Wanted {
 
 fn finalizers(contents: &[Arc<AnyObject>]) -> Wanted {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for finalizer in contents
-        .iter()
-        .flat_map(|object| object.metadata.finalizers.iter().flatten())
-    {
+    for finalizer in contents.iter().flat_map(|object| &object.finalizers) {
         *counts.entry(finalizer).or_default() += 1;
     }
     let type_ = "NamespaceFinalizersRemaining";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::k8s::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use api::k8s::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use controllers_plan::garbage::{Observed, Owner, concerns, owner_target, plan, waits_for_dependents};
 use controllers_plan::{AnyObject, Key, Kind};
 
@@ -39,10 +39,9 @@ fn observe(caches: &Caches, key: &Key) -> Observed {
     let Some(known) = &object else {
         return Observed::default();
     };
-    let meta = &known.metadata;
-    let references = meta.owner_references.iter().flatten();
-    let owners = references.map(|reference| owner(caches, reference, meta)).collect();
-    let dependents = dependents(caches, meta);
+    let references = known.owner_references.iter();
+    let owners = references.map(|reference| owner(caches, reference, known)).collect();
+    let dependents = dependents(caches, known);
     Observed {
         object,
         owners,
@@ -50,12 +49,11 @@ fn observe(caches: &Caches, key: &Key) -> Observed {
     }
 }
 
-fn dependents(caches: &Caches, owner: &ObjectMeta) -> Vec<Arc<AnyObject>> {
-    let uid = owner.uid.as_deref().unwrap_or_default();
+fn dependents(caches: &Caches, owner: &AnyObject) -> Vec<Arc<AnyObject>> {
     caches
         .all_metadata()
         .into_iter()
-        .flat_map(|cache| cache.owned_by(uid))
+        .flat_map(|cache| cache.owned_by(&owner.uid))
         .collect()
 }
 
@@ -67,7 +65,7 @@ fn kind_of(caches: &Caches, reference: &OwnerReference) -> Option<(Kind, bool)> 
     all.find(|(kind, _)| kind.kind == reference.kind && kind.group == group)
 }
 
-fn owner(caches: &Caches, reference: &OwnerReference, dependent: &ObjectMeta) -> Owner {
+fn owner(caches: &Caches, reference: &OwnerReference, dependent: &AnyObject) -> Owner {
     let Some((kind, namespaced)) = kind_of(caches, reference) else {
         return Owner::Unknown;
     };
@@ -78,34 +76,20 @@ fn owner(caches: &Caches, reference: &OwnerReference, dependent: &ObjectMeta) ->
         return Owner::Misplaced { target: None };
     };
     let known = cache.get(&target.key.namespace, &target.key.name);
-    if let Some(known) = known.filter(|known| known.metadata.uid.as_ref() == Some(&reference.uid)) {
+    if let Some(known) = known.filter(|known| *known.uid == *reference.uid) {
         return Owner::Exists(known);
     }
-    let is_elsewhere = || {
-        cache
-            .all()
-            .iter()
-            .any(|other| other.metadata.uid.as_ref() == Some(&reference.uid))
-    };
+    let is_elsewhere = || cache.all().iter().any(|other| *other.uid == *reference.uid);
     if namespaced && is_elsewhere() {
         return Owner::Misplaced { target: Some(target) };
     }
     Owner::Missing(target)
 }
 
-fn key_of(object: &AnyObject) -> Key {
-    let meta = &object.metadata;
-    Key::new(
-        object.kind,
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    )
-}
-
 pub(super) fn concerned(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
     match (&change.old, &change.new) {
         // Seen from one list to the next: the old one is gone, whatever has its name now.
-        (Some(old), Some(new)) if old.metadata.uid != new.metadata.uid => {
+        (Some(old), Some(new)) if old.uid != new.uid => {
             let mut keys = concerned_by_end(caches, old);
             keys.extend(concerned_by_birth(new));
             keys
@@ -118,18 +102,16 @@ pub(super) fn concerned(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key>
 }
 
 fn concerned_by_birth(new: &AnyObject) -> Option<Key> {
-    let owners = new.metadata.owner_references.as_ref();
-    let has_owners = owners.is_some_and(|owners| !owners.is_empty());
-    (has_owners || new.metadata.deletion_timestamp.is_some()).then(|| key_of(new))
+    (!new.owner_references.is_empty() || new.is_terminating).then(|| new.key())
 }
 
 fn concerned_by_change(caches: &Caches, old: &AnyObject, new: &AnyObject) -> Vec<Key> {
-    if !concerns(&old.metadata, &new.metadata) {
+    if !concerns(old, new) {
         return Vec::new();
     }
-    let mut keys = vec![key_of(new)];
-    keys.extend(waiting_owners(caches, &old.metadata));
-    if waits_for_dependents(&new.metadata) {
+    let mut keys = vec![new.key()];
+    keys.extend(waiting_owners(caches, old));
+    if waits_for_dependents(new) {
         keys.extend(keys_of_dependents(caches, new));
     }
     keys
@@ -137,24 +119,23 @@ fn concerned_by_change(caches: &Caches, old: &AnyObject, new: &AnyObject) -> Vec
 
 fn concerned_by_end(caches: &Caches, last: &AnyObject) -> Vec<Key> {
     let mut keys = keys_of_dependents(caches, last);
-    keys.extend(waiting_owners(caches, &last.metadata));
+    keys.extend(waiting_owners(caches, last));
     keys
 }
 
 fn keys_of_dependents(caches: &Caches, owner: &AnyObject) -> Vec<Key> {
-    let dependents = dependents(caches, &owner.metadata);
-    dependents.iter().map(|dependent| key_of(dependent)).collect()
+    let dependents = dependents(caches, owner);
+    dependents.iter().map(|dependent| dependent.key()).collect()
 }
 
 /// Owners that may be waiting for just this dependent.
-fn waiting_owners(caches: &Caches, dependent: &ObjectMeta) -> Vec<Key> {
+fn waiting_owners(caches: &Caches, dependent: &AnyObject) -> Vec<Key> {
     let owners = dependent
         .owner_references
         .iter()
-        .flatten()
         .map(|reference| owner(caches, reference, dependent));
     let waiting = owners.filter_map(|owner| match owner {
-        Owner::Exists(owner) if waits_for_dependents(&owner.metadata) => Some(key_of(&owner)),
+        Owner::Exists(owner) if waits_for_dependents(&owner) => Some(owner.key()),
         _ => None,
     });
     waiting.collect()
@@ -176,10 +157,7 @@ mod tests {
             "namespace": "default", "name": name, "uid": uid, "resourceVersion": version.to_string(),
             "ownerReferences": owners,
         });
-        AnyObject {
-            kind,
-            metadata: serde_json::from_value(metadata).expect("metadata"),
-        }
+        AnyObject::new(Arc::new(kind), serde_json::from_value(metadata).expect("metadata"))
     }
 
     #[test]

@@ -59,8 +59,7 @@ pub(super) fn namespace_of(caches: &Caches, change: &Change<AnyObject>) -> Vec<K
     if change.old.is_some() && change.new.is_some() {
         return Vec::new();
     }
-    let name = change.latest().metadata.namespace.as_deref().unwrap_or_default();
-    let namespace = caches.of::<Namespace>().get("", name);
+    let namespace = caches.of::<Namespace>().get("", change.latest().name.namespace());
     let terminating = namespace.filter(|namespace| is_terminating(&namespace.metadata));
     terminating.map(|namespace| key_of(&namespace)).into_iter().collect()
 }

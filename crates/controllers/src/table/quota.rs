@@ -95,7 +95,7 @@ pub(super) fn of_head(caches: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
     if change.old.is_some() && change.new.is_some() {
         return Vec::new();
     }
-    quotas(caches, namespace_of(&change.latest().metadata))
+    quotas(caches, change.latest().name.namespace())
 }
 
 fn decide(caches: &Caches, key: &Key, now: Timestamp, seen: &Seen) -> Plan {
@@ -138,7 +138,7 @@ fn objects(caches: &Caches, heads: &[Kind], namespace: &str) -> Vec<Counted> {
         let heads = caches.metadata_of(kind).map(|cache| cache.in_namespace(namespace));
         let counted = heads.into_iter().flatten().map(|head| Counted {
             kind,
-            object: json!({ "metadata": head.metadata }),
+            object: json!({ "metadata": {"name": head.name.name(), "namespace": head.name.namespace()} }),
         });
         objects.extend(counted);
     }

@@ -69,10 +69,9 @@ fn namespace_key(name: Option<String>) -> Key {
 }
 
 fn namespace_of_account(_: &Caches, change: &Change<AnyObject>) -> Vec<Key> {
-    let meta = &change.latest().metadata;
-    let is_default = meta.name.as_deref() == Some(DEFAULT_ACCOUNT);
-    if is_default && change.new.is_none() {
-        vec![namespace_key(meta.namespace.clone())]
+    let name = &change.latest().name;
+    if name.name() == DEFAULT_ACCOUNT && change.new.is_none() {
+        vec![namespace_key(Some(name.namespace().to_owned()))]
     } else {
         Vec::new()
     }
