@@ -7,6 +7,7 @@ use crate::stored::Stored;
 use api::error::Status;
 use api::kinds::Kind;
 use bytes::Bytes;
+use std::sync::Arc;
 use store::{Compare, KeyValue, LeaseId, Op, RangeRequest, Revision, Txn, TxnResponse};
 
 /// How a transaction ended.
@@ -46,7 +47,7 @@ impl Change {
 
 impl Server {
     /// Reads a key.
-    pub(crate) async fn read_key(&self, key: String) -> Outcome<Option<KeyValue>> {
+    pub(crate) async fn read_key(&self, key: String) -> Outcome<Option<Arc<KeyValue>>> {
         let request = RangeRequest {
             start: key,
             end: None,
@@ -58,12 +59,12 @@ impl Server {
     }
 
     /// Reads an object.
-    pub(crate) async fn read(&self, kind: &Kind, namespace: &str, name: &str) -> Outcome<Option<KeyValue>> {
+    pub(crate) async fn read(&self, kind: &Kind, namespace: &str, name: &str) -> Outcome<Option<Arc<KeyValue>>> {
         self.read_key(names::key(kind, namespace, name)).await
     }
 
     /// Reads an object that must exist.
-    pub(crate) async fn existing(&self, kind: &Kind, namespace: &str, name: &str) -> Outcome<KeyValue> {
+    pub(crate) async fn existing(&self, kind: &Kind, namespace: &str, name: &str) -> Outcome<Arc<KeyValue>> {
         let found = self.read(kind, namespace, name).await?;
         found.ok_or_else(|| Box::new(Status::not_found(kind, name)))
     }
@@ -75,7 +76,7 @@ impl Server {
     }
 
     /// Reads all objects of a kind in a namespace (an empty one stands for all).
-    pub(crate) async fn read_namespace(&self, kind: &Kind, namespace: &str) -> Outcome<Vec<KeyValue>> {
+    pub(crate) async fn read_namespace(&self, kind: &Kind, namespace: &str) -> Outcome<Vec<Arc<KeyValue>>> {
         let start = names::collection_prefix(kind, namespace);
         let end = store::prefix_end(&start);
         let request = RangeRequest {

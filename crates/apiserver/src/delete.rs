@@ -347,7 +347,7 @@ async fn settle(
     server: &Arc<Server>,
     kind: &Kind,
     mut change: Change,
-    kv: &KeyValue,
+    kv: &Arc<KeyValue>,
     object: &Value,
     marked: &Value,
     options: &DeleteOptions,

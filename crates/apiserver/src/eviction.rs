@@ -82,7 +82,7 @@ pub(crate) async fn disrupt(server: &Server, call: &Call, pod: &mut Value, chang
 }
 
 /// The budget that selects a pod.
-async fn budget_of(server: &Server, call: &Call, pod: &Value) -> Outcome<Option<KeyValue>> {
+async fn budget_of(server: &Server, call: &Call, pod: &Value) -> Outcome<Option<Arc<KeyValue>>> {
     let budgets = crate::admission::kind("policy", "poddisruptionbudgets");
     let mut found = Vec::new();
     for kv in server.read_namespace(budgets, &call.namespace).await? {
@@ -105,7 +105,7 @@ async fn budget_of(server: &Server, call: &Call, pod: &Value) -> Outcome<Option<
 }
 
 /// Takes one disruption from a budget, unless the pod is no loss.
-fn spend(call: &Call, pod: &Value, kv: &KeyValue, change: &mut Change) -> Outcome<()> {
+fn spend(call: &Call, pod: &Value, kv: &Arc<KeyValue>, change: &mut Change) -> Outcome<()> {
     let budgets = crate::admission::kind("policy", "poddisruptionbudgets");
     let mut budget = Stored::from(kv).object(budgets)?;
     if is_no_loss(pod, &budget) {

@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What is made of the keys under a prefix.
 pub(crate) trait View: Send + Sync + 'static {
     /// Begins anew with these keys.
-    fn reset(&self, all: &[KeyValue]);
+    fn reset(&self, all: &[Arc<KeyValue>]);
 
     /// Takes in changes.
     fn apply(&self, events: &[Arc<Event>]);

@@ -100,7 +100,7 @@ impl Pods {
 }
 
 impl View for PodsOfNodes {
-    fn reset(&self, all: &[KeyValue]) {
+    fn reset(&self, all: &[Arc<KeyValue>]) {
         let mut pods = Pods::default();
         for kv in all {
             pods.set(&kv.key, Some(&kv.value));
@@ -226,7 +226,7 @@ fn named(reference: &Value) -> Option<Name> {
 }
 
 impl View for ClaimsOfVolumes {
-    fn reset(&self, all: &[KeyValue]) {
+    fn reset(&self, all: &[Arc<KeyValue>]) {
         let mut volumes = Volumes::default();
         for kv in all {
             volumes.set(&kv.key, Some(&kv.value));
@@ -304,13 +304,15 @@ mod tests {
     use serde_json::json;
 
     fn views() -> (PodsOfNodes, ClaimsOfVolumes) {
-        let kv = |key: &str, object: Value| KeyValue {
-            key: key.into(),
-            value: object.to_string().into(),
-            create_revision: 1,
-            mod_revision: 1,
-            version: 1,
-            lease: None,
+        let kv = |key: &str, object: Value| {
+            Arc::new(KeyValue {
+                key: key.into(),
+                value: object.to_string().into(),
+                create_revision: 1,
+                mod_revision: 1,
+                version: 1,
+                lease: None,
+            })
         };
         let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"nodeName": "vm", "serviceAccountName": "web",
             "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "env"}}}]}],
@@ -396,14 +398,14 @@ mod tests {
     #[test]
     fn what_a_pod_referred_to_is_forgotten_with_it() {
         let (pods, volumes) = views();
-        let previous = KeyValue {
+        let previous = Arc::new(KeyValue {
             key: "/registry/core/pods/n/p".into(),
             value: bytes::Bytes::new(),
             create_revision: 1,
             mod_revision: 1,
             version: 1,
             lease: None,
-        };
+        });
         pods.apply(&[Arc::new(Event::Delete { revision: 2, previous })]);
         assert!(!allows("vm", &action("get", "secrets", "n", "env"), &pods, &volumes));
         assert!(pods.state.read().unwrap().nodes.is_empty());

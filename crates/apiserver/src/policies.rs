@@ -38,7 +38,7 @@ pub(crate) struct Policies {
 }
 
 impl View for Policies {
-    fn reset(&self, all: &[KeyValue]) {
+    fn reset(&self, all: &[Arc<KeyValue>]) {
         let mut held = BTreeMap::new();
         for kv in all {
             set(&mut held, &kv.key, Some(kv));
@@ -62,7 +62,7 @@ impl View for Policies {
 type AllHeld = BTreeMap<String, BTreeMap<String, Arc<Held>>>;
 
 /// Takes in what a key holds now.
-fn set(held: &mut AllHeld, key: &str, kv: Option<&KeyValue>) {
+fn set(held: &mut AllHeld, key: &str, kv: Option<&Arc<KeyValue>>) {
     let Some((plural, name)) = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/')) else {
         return;
     };

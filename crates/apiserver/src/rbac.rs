@@ -114,7 +114,7 @@ impl Rbac {
 }
 
 impl View for Rbac {
-    fn reset(&self, all: &[KeyValue]) {
+    fn reset(&self, all: &[Arc<KeyValue>]) {
         let mut policy = Policy::default();
         for kv in all {
             set(&mut policy, &kv.key, Some(&kv.value));

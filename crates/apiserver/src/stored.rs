@@ -10,6 +10,7 @@ use api::kinds::Kind;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use store::{KeyValue, Revision};
 
 /// What every stored value starts with.
@@ -23,8 +24,8 @@ pub(crate) struct Stored {
     pub(crate) revision: Revision,
 }
 
-impl From<&KeyValue> for Stored {
-    fn from(kv: &KeyValue) -> Self {
+impl From<&Arc<KeyValue>> for Stored {
+    fn from(kv: &Arc<KeyValue>) -> Self {
         Self {
             value: kv.value.clone(),
             revision: kv.mod_revision,

@@ -249,14 +249,14 @@ mod tests {
             crate::admission::kind("", "configmaps"),
             &json!({"data": {"k": "v".repeat(size)}}),
         );
-        let kv = KeyValue {
+        let kv = Arc::new(KeyValue {
             key: "k".into(),
             value,
             create_revision: 2,
             mod_revision: 2,
             version: 1,
             lease: None,
-        };
+        });
         Arc::new(Event::Put { kv, previous: None })
     }
 

@@ -127,7 +127,7 @@ async fn attempt(
     call: &mut Call,
     part: Part,
     proposed: Proposed,
-    kv: &KeyValue,
+    kv: &Arc<KeyValue>,
     old: &Value,
 ) -> Outcome<Option<Stored>> {
     let held = call.kind.clone();
@@ -203,7 +203,7 @@ async fn store_changed(
     mut change: Change,
     claims: &Claims,
     new: &Value,
-    kv: &KeyValue,
+    kv: &Arc<KeyValue>,
     old: &Value,
 ) -> Outcome<Option<Stored>> {
     let kind = &*call.kind;

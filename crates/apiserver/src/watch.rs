@@ -148,7 +148,7 @@ struct Watcher {
     selection: Selection,
     /// The prefix is the key of one object, so longer keys are other objects.
     prefix_is_key: bool,
-    initial: std::vec::IntoIter<KeyValue>,
+    initial: std::vec::IntoIter<Arc<KeyValue>>,
     /// The revision of the bookmark that ends the initial objects, while it is still to be sent.
     initial_end: Option<Revision>,
     source: Box<dyn store::Watch>,

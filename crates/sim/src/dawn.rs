@@ -61,7 +61,12 @@ pub(crate) async fn prepare() {
     };
     let held = store.range(everything).await.expect("a store in memory answers");
     // What is leased speaks of a server that is gone.
-    let keys = held.kvs.into_iter().filter(|kv| kv.lease.is_none()).collect();
+    let keys = held
+        .kvs
+        .into_iter()
+        .filter(|kv| kv.lease.is_none())
+        .map(|kv| KeyValue::clone(&kv))
+        .collect();
     let revision = held.revision;
     drop(DAWN.set(Dawn { revision, keys }));
 }

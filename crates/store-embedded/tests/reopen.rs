@@ -1,6 +1,7 @@
 //! What is there after closing and opening.
 
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Error, KeyValue, LeaseId, Op, RangeRequest, Store, Txn, TxnResponse};
 use store_embedded::{EmbeddedStore, OpenError};
@@ -27,7 +28,7 @@ async fn commit(store: &EmbeddedStore, ops: Vec<Op>) -> u64 {
     }
 }
 
-async fn all(store: &EmbeddedStore) -> Vec<KeyValue> {
+async fn all(store: &EmbeddedStore) -> Vec<Arc<KeyValue>> {
     let request = RangeRequest {
         start: "/".into(),
         end: Some("0".into()),

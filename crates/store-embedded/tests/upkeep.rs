@@ -33,7 +33,10 @@ async fn all(store: &EmbeddedStore) -> BTreeMap<String, Bytes> {
         limit: 0,
     };
     let found = store.range(request).await.unwrap().kvs;
-    found.into_iter().map(|kv| (kv.key.to_string(), kv.value)).collect()
+    found
+        .into_iter()
+        .map(|kv| (kv.key.to_string(), kv.value.clone()))
+        .collect()
 }
 
 async fn filled(dir: &Path) -> BTreeMap<String, Bytes> {

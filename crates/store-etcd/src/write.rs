@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::members::Members;
 use crate::wire::{self, Keys};
 use pb::response_op::Response;
+use std::sync::Arc;
 use store::{Error, KeyValue, Op, Revision, Txn, TxnResponse};
 
 pub(crate) async fn txn(members: &Members, keys: &Keys, txn: &Txn) -> Result<TxnResponse, Error> {
@@ -36,10 +37,10 @@ pub(crate) async fn txn(members: &Members, keys: &Keys, txn: &Txn) -> Result<Txn
 }
 
 /// What each compared key holds.
-fn current(keys: &Keys, response: pb::TxnResponse) -> Vec<Option<KeyValue>> {
+fn current(keys: &Keys, response: pb::TxnResponse) -> Vec<Option<Arc<KeyValue>>> {
     let responses = response.responses.into_iter().map(|response| response.response);
     let found = responses.map(|response| match response {
-        Some(Response::ResponseRange(mut range)) => range.kvs.pop().and_then(|kv| keys.kv(kv)),
+        Some(Response::ResponseRange(mut range)) => range.kvs.pop().and_then(|kv| keys.kv(kv)).map(Arc::new),
         _ => None,
     });
     found.collect()

@@ -135,7 +135,7 @@ async fn range(store: &Subject, prefix: &str, revision: Option<Revision>, limit:
     store.range(request).await.expect("the revision can be read")
 }
 
-async fn get(store: &Subject, key: &str) -> Option<KeyValue> {
+async fn get(store: &Subject, key: &str) -> Option<Arc<KeyValue>> {
     let request = RangeRequest {
         start: key.into(),
         end: None,
@@ -145,7 +145,7 @@ async fn get(store: &Subject, key: &str) -> Option<KeyValue> {
     store.range(request).await.expect("the present can be read").kvs.pop()
 }
 
-fn text(kv: &KeyValue) -> String {
+fn text(kv: &Arc<KeyValue>) -> String {
     format!("{}={}", kv.key, String::from_utf8_lossy(&kv.value))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// One state of a key.
 #[derive(Debug)]
 enum Version {
-    Put(KeyValue),
+    Put(Arc<KeyValue>),
     Gone(Revision),
 }
 
@@ -19,7 +19,7 @@ impl Version {
         }
     }
 
-    fn kv(&self) -> Option<&KeyValue> {
+    fn kv(&self) -> Option<&Arc<KeyValue>> {
         match self {
             Self::Put(kv) => Some(kv),
             Self::Gone(_) => None,
@@ -32,16 +32,16 @@ impl Version {
 pub(crate) struct History(Vec<Version>);
 
 impl History {
-    pub(crate) fn new(kv: KeyValue) -> Self {
+    pub(crate) fn new(kv: Arc<KeyValue>) -> Self {
         Self(vec![Version::Put(kv)])
     }
 
-    pub(crate) fn latest(&self) -> Option<&KeyValue> {
+    pub(crate) fn latest(&self) -> Option<&Arc<KeyValue>> {
         self.0.last().and_then(Version::kv)
     }
 
     /// What the key held at a revision.
-    pub(crate) fn at(&self, revision: Revision) -> Option<&KeyValue> {
+    pub(crate) fn at(&self, revision: Revision) -> Option<&Arc<KeyValue>> {
         // Nearly every read is of the latest state.
         let last = self.0.last()?;
         if last.revision() <= revision {
@@ -51,7 +51,7 @@ impl History {
         self.0.get(after.checked_sub(1)?).and_then(Version::kv)
     }
 
-    pub(crate) fn put(&mut self, kv: KeyValue) {
+    pub(crate) fn put(&mut self, kv: Arc<KeyValue>) {
         self.0.push(Version::Put(kv));
     }
 

@@ -74,7 +74,12 @@ impl Index {
         let state = self.read();
         Loaded {
             revision: state.revision,
-            keys: state.keys.values().filter_map(History::latest).cloned().collect(),
+            keys: state
+                .keys
+                .values()
+                .filter_map(History::latest)
+                .map(|kv| KeyValue::clone(kv))
+                .collect(),
             leases: state.leases.all().collect(),
             last_lease: state.leases.last_id(),
         }
@@ -245,7 +250,7 @@ impl State {
         let mut keys = BTreeMap::new();
         for kv in loaded.keys {
             leases.attach(kv.lease, &kv.key);
-            keys.insert(kv.key.clone(), History::new(kv));
+            keys.insert(kv.key.clone(), History::new(Arc::new(kv)));
         }
         Self {
             keys,
@@ -257,7 +262,7 @@ impl State {
     }
 
     /// What the key holds now.
-    pub(crate) fn current(&self, key: &str) -> Option<&KeyValue> {
+    pub(crate) fn current(&self, key: &str) -> Option<&Arc<KeyValue>> {
         self.keys.get(key).and_then(History::latest)
     }
 

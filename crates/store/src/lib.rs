@@ -67,7 +67,7 @@ pub struct RangeResponse {
     /// The store's revision that the answer shows: the one asked for, or the latest.
     pub revision: Revision,
     /// Keys found, in order, at most `limit`.
-    pub kvs: Vec<KeyValue>,
+    pub kvs: Vec<Arc<KeyValue>>,
     /// Keys in the range at that revision, also those beyond `limit`.
     pub count: usize,
 }
@@ -133,7 +133,7 @@ pub enum TxnResponse {
         /// The store's revision when the conditions were looked at.
         revision: Revision,
         /// What each compared key held then, in the order of `compare`.
-        current: Vec<Option<KeyValue>>,
+        current: Vec<Option<Arc<KeyValue>>>,
     },
 }
 
@@ -143,16 +143,16 @@ pub enum Event {
     /// A key was written.
     Put {
         /// What it holds now.
-        kv: KeyValue,
+        kv: Arc<KeyValue>,
         /// What it held before; `None` if it was made by this write.
-        previous: Option<KeyValue>,
+        previous: Option<Arc<KeyValue>>,
     },
     /// A key was removed.
     Delete {
         /// The revision of the removal.
         revision: Revision,
         /// What it held last.
-        previous: KeyValue,
+        previous: Arc<KeyValue>,
     },
 }
 

@@ -81,6 +81,7 @@ impl State {
                     kv.key = key.clone();
                 }
                 let previous = self.current(&kv.key).cloned();
+                let kv = Arc::new(kv);
                 Some(Event::Put { kv, previous })
             }
             Change::Delete { key, revision } => {
@@ -147,12 +148,12 @@ mod tests {
         assert_eq!(batch.revision, 12);
         let expected = [
             Event::Put {
-                kv: kv("/a", "2", 3, 8),
-                previous: Some(kv("/a", "1", 3, 3)),
+                kv: kv("/a", "2", 3, 8).into(),
+                previous: Some(kv("/a", "1", 3, 3).into()),
             },
             Event::Delete {
                 revision: 9,
-                previous: kv("/a", "2", 3, 8),
+                previous: kv("/a", "2", 3, 8).into(),
             },
         ];
         assert!(batch.events.iter().map(|event| &**event).eq(&expected));

@@ -15,7 +15,7 @@ pub struct Stage {
     pub(crate) revision: Revision,
     pub(crate) events: Vec<Arc<Event>>,
     /// What the keys of `events` hold at the end of the group.
-    touched: HashMap<Arc<str>, Option<KeyValue>>,
+    touched: HashMap<Arc<str>, Option<Arc<KeyValue>>>,
     /// Leases made (with their time to live) and ended (`None`) by the group.
     leases: HashMap<LeaseId, Option<Duration>>,
     last_lease: LeaseId,
@@ -45,7 +45,7 @@ impl Stage {
     }
 
     /// What each changed key holds at the end of the group.
-    pub fn outcome(&self) -> impl Iterator<Item = (&str, Option<&KeyValue>)> {
+    pub fn outcome(&self) -> impl Iterator<Item = (&str, Option<&Arc<KeyValue>>)> {
         self.touched.iter().map(|(key, kv)| (&**key, kv.as_ref()))
     }
 
@@ -148,7 +148,7 @@ impl Stage {
         }
     }
 
-    fn current<'a>(&'a self, state: &'a State, key: &str) -> Option<&'a KeyValue> {
+    fn current<'a>(&'a self, state: &'a State, key: &str) -> Option<&'a Arc<KeyValue>> {
         match self.touched.get(key) {
             Some(kv) => kv.as_ref(),
             None => state.current(key),
@@ -163,14 +163,14 @@ impl Stage {
             Some(previous) => previous.key.clone(),
             None => known().unwrap_or_else(|| Arc::from(key.as_str())),
         };
-        let kv = KeyValue {
+        let kv = Arc::new(KeyValue {
             key: key.clone(),
             value,
             create_revision: previous.as_ref().map_or(revision, |kv| kv.create_revision),
             mod_revision: revision,
             version: previous.as_ref().map_or(1, |kv| kv.version + 1),
             lease,
-        };
+        });
         self.touched.insert(key, Some(kv.clone()));
         self.events.push(Arc::new(Event::Put { kv, previous }));
     }

@@ -8,6 +8,7 @@ use crate::server::Server;
 use crate::status::Outcome;
 use crate::user::User;
 use http::{HeaderMap, header};
+use std::sync::Arc;
 use store::KeyValue;
 
 /// How far clocks may be apart, and how long the end of an object may be known before its tokens end; upstream's figure.
@@ -148,7 +149,7 @@ async fn check_objects(server: &Server, binding: &Binding, now: i64) -> Outcome<
 }
 
 /// Whether an object is the one named, and not long deleted.
-pub(super) fn is_there(found: Option<&KeyValue>, named: &Named, now: i64) -> bool {
+pub(super) fn is_there(found: Option<&Arc<KeyValue>>, named: &Named, now: i64) -> bool {
     #[derive(serde::Deserialize)]
     struct Object {
         metadata: Metadata,

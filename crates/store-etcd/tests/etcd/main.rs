@@ -15,6 +15,7 @@ mod tls;
 
 use bytes::Bytes;
 use conformance::etcd::Etcd;
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Compare, KeyValue, Op, RangeRequest, Revision, Store, Txn, TxnResponse};
 use store_etcd::{Config, EtcdStore};
@@ -58,7 +59,7 @@ async fn commit(store: &EtcdStore, txn: Txn) -> Revision {
     }
 }
 
-async fn all(store: &EtcdStore, revision: Option<Revision>) -> Vec<KeyValue> {
+async fn all(store: &EtcdStore, revision: Option<Revision>) -> Vec<Arc<KeyValue>> {
     let request = RangeRequest {
         start: "/".into(),
         end: Some("0".into()),
@@ -68,7 +69,7 @@ async fn all(store: &EtcdStore, revision: Option<Revision>) -> Vec<KeyValue> {
     store.range(request).await.unwrap().kvs
 }
 
-fn texts(kvs: &[KeyValue]) -> Vec<String> {
-    let text = |kv: &KeyValue| format!("{}={}", kv.key, String::from_utf8_lossy(&kv.value));
+fn texts(kvs: &[Arc<KeyValue>]) -> Vec<String> {
+    let text = |kv: &Arc<KeyValue>| format!("{}={}", kv.key, String::from_utf8_lossy(&kv.value));
     kvs.iter().map(text).collect()
 }

@@ -81,7 +81,7 @@ fn key(round: u64, number: u64) -> String {
     format!("/{round}/{number}")
 }
 
-fn read(kv: &KeyValue) -> (u64, Revision) {
+fn read(kv: &Arc<KeyValue>) -> (u64, Revision) {
     let text = std::str::from_utf8(&kv.value).expect("we write numbers");
     (text.parse().expect("we write numbers"), kv.mod_revision)
 }
