@@ -92,7 +92,11 @@ fn run_to(program: &str, options: &[&str], paths: &[&OsStr], code_max: i32) -> i
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    let text = format!("{program} failed ({}): {}", output.status, words.trim().replace('\n', "; "));
+    let text = format!(
+        "{program} failed ({}): {}",
+        output.status,
+        words.trim().replace('\n', "; ")
+    );
     let says = |what: &str| words.contains(what);
     let kind = match () {
         () if says("No space left on device") => io::ErrorKind::StorageFull,
