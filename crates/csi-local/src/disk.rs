@@ -97,8 +97,10 @@ impl Disk {
         let look = || -> io::Result<bool> {
             let mounts = mounts::all()?;
             let targets = volume.published.iter().map(|published| &published.target);
-            let mut points = targets.chain(&volume.staged);
-            let is_mounted = points.any(|point| mounts.iter().any(|mounted| mounted.point == *point));
+            let place = self.volumes.place(id);
+            let mut points = targets.chain(&volume.staged).chain([&place]);
+            // Users can mount below what they were given, and that can show up below the data.
+            let is_mounted = points.any(|point| mounts.iter().any(|mounted| mounted.point.starts_with(point)));
             let image = self.content(id, volume.kind);
             let is_attached = volume.kind.is_image() && image.exists() && devices::device_of(&image)?.is_some();
             Ok(is_mounted || is_attached)
@@ -114,12 +116,13 @@ impl Drop for Busy {
     }
 }
 
-/// What the caller is told of an error of the machine; a full disk has a code of its own.
+/// What the caller is told of an error of the machine; a full disk and one in use have codes of their own.
 pub(crate) fn failed(what: &'static str) -> impl Fn(io::Error) -> Status {
     move |error| {
         let message = format!("cannot {what}: {error}");
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Status::resource_exhausted(message),
+            io::ErrorKind::ResourceBusy => Status::failed_precondition(message),
             _ => Status::internal(message),
         }
     }

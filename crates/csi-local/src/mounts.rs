@@ -34,6 +34,12 @@ pub(crate) fn at(path: &Path) -> io::Result<Option<Mounted>> {
     Ok(all()?.into_iter().rev().find(|mounted| mounted.point == path))
 }
 
+/// A mount at a path or somewhere below it: what lies there is not all of the directory's own. The path has no links on
+/// the way, as the kernel tells of mount points.
+pub(crate) fn within(path: &Path) -> io::Result<Option<Mounted>> {
+    Ok(all()?.into_iter().find(|mounted| mounted.point.starts_with(path)))
+}
+
 /// proc(5): `36 35 98:0 /root /point options [fields] - type source options`.
 fn parse(line: &str) -> Option<Mounted> {
     let (first, last) = line.split_once(" - ")?;

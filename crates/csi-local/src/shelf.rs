@@ -3,6 +3,7 @@
 //! A new one is made aside and renamed to its place; one that goes is renamed away first. So whatever is killed and
 //! when, what is found under an id is complete, and what lies aside is rubbish.
 
+use crate::mounts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -25,12 +26,18 @@ pub(crate) struct Shelf<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Shelf<T> {
-    /// Opens the directory and removes what an earlier process left unfinished.
+    /// Opens the directory and removes what an earlier process left unfinished. The path has no links on the way.
     pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
         for aside in [MAKING, GOING] {
             let aside = dir.join(aside);
-            remove(&aside)?;
             fs::create_dir_all(&aside)?;
+            for left in fs::read_dir(&aside)? {
+                let left = left?.path();
+                // It is in nobody's way but that of a thing with its id.
+                if let Err(error) = remove(&left) {
+                    tracing::error!(path = %left.display(), %error, "what was left unfinished stays");
+                }
+            }
         }
         Ok(Self { dir, sort: PhantomData })
     }
@@ -88,10 +95,11 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
         write_record(&self.place(id), record)
     }
 
-    /// Removes a thing; none is fine.
+    /// Removes a thing; none is fine. One that something is mounted in stays as it is.
     pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
         let aside = self.dir.join(GOING).join(id);
         remove(&aside)?;
+        check_not_mounted(&self.place(id))?;
         match fs::rename(self.place(id), &aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed?,
@@ -115,7 +123,19 @@ fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Refuses where something is mounted: its files are somebody else's, and removal would go through them.
+fn check_not_mounted(dir: &Path) -> io::Result<()> {
+    match mounts::within(dir)? {
+        None => Ok(()),
+        Some(mounted) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("something is mounted at {}", mounted.point.display()),
+        )),
+    }
+}
+
 fn remove(dir: &Path) -> io::Result<()> {
+    check_not_mounted(dir)?;
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

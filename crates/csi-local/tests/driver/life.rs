@@ -7,7 +7,7 @@ use csi::v1::volume_capability::access_mode::Mode;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tonic::Code;
 
 async fn whole_life(kind: &str, bytes: i64) {
@@ -178,4 +178,45 @@ async fn an_ephemeral_volume_goes_with_its_publication() {
         assert!(left.into_inner().entries.is_empty());
         driver.stop().await;
     }
+}
+
+/// Mounts a file system with one file below a path.
+fn mount_foreign(at: &Path) -> PathBuf {
+    std::fs::create_dir_all(at).unwrap();
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), at, Some("tmpfs"), flags, None::<&str>).unwrap();
+    let file = at.join("foreign");
+    std::fs::write(&file, "kept").unwrap();
+    file
+}
+
+#[tokio::test]
+async fn what_is_mounted_in_a_volume_outlives_it() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("v", "directory", MIB).await;
+    let point = PathBuf::from(driver.path("data/volumes/v/data/below"));
+    let file = mount_foreign(&point);
+    let request = v1::DeleteVolumeRequest {
+        volume_id: "v".into(),
+        ..Default::default()
+    };
+    let refused = driver.controller.delete_volume(request).await;
+    assert_eq!(code(refused), Code::FailedPrecondition);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    nix::mount::umount(&point).unwrap();
+    driver.delete("v").await;
+
+    // What a killed driver left is removed without going through mounts, too.
+    let point = PathBuf::from(driver.path("data/volumes/.going/w/data/below"));
+    let other = PathBuf::from(driver.path("data/volumes/.going/x"));
+    std::fs::create_dir_all(&other).unwrap();
+    let file = mount_foreign(&point);
+    let driver = driver.restart().await;
+    assert!(!other.exists());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    nix::mount::umount(&point).unwrap();
+    driver.stop().await;
 }
