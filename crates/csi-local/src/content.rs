@@ -19,6 +19,7 @@ pub(crate) fn make(place: &Path, kind: Kind, bytes: i64) -> io::Result<()> {
     if !kind.is_image() {
         return fs::DirBuilder::new().mode(0o755).create(path);
     }
+    File::options().create_new(true).write(true).open(&path)?;
     resize(&path, bytes)?;
     match kind {
         // All of it is the volume's own: nothing is kept back for root.
@@ -56,11 +57,14 @@ pub(crate) fn set_apart(place: &Path, kind: Kind) -> io::Result<()> {
     }
 }
 
-/// Lets an image have a size; what is new takes no room on the disk until it is written.
+/// Lets an image that is there have a size at least; what is new takes no room on the disk until it is written. It is
+/// never cut: whatever a record says of its size, what lies in it is somebody's data.
 pub(crate) fn resize(image: &Path, bytes: i64) -> io::Result<()> {
     let bytes = u64::try_from(bytes).map_err(io::Error::other)?;
-    let file = File::options().create(true).truncate(false).write(true).open(image)?;
-    file.set_len(bytes)?;
+    let file = File::options().write(true).open(image)?;
+    if file.metadata()?.len() < bytes {
+        file.set_len(bytes)?;
+    }
     file.sync_all()
 }
 
@@ -104,4 +108,21 @@ fn run_to(program: &str, options: &[&str], paths: &[&OsStr], code_max: i32) -> i
         () => io::ErrorKind::Other,
     };
     Err(io::Error::new(kind, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_grow_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        assert_eq!(resize(&image, 4096).unwrap_err().kind(), io::ErrorKind::NotFound);
+        make(dir.path(), Kind::Block, 8192).unwrap();
+        for (asked, expected) in [(4096, 8192), (8192, 8192), (12288, 12288)] {
+            resize(&image, asked).unwrap();
+            assert_eq!(fs::metadata(&image).unwrap().len(), expected);
+        }
+    }
 }

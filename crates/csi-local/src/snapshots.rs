@@ -3,7 +3,7 @@
 use crate::content;
 use crate::controller::page;
 use crate::devices::Frozen;
-use crate::disk::{Disk, failed};
+use crate::disk::{Busy, Disk, failed};
 use crate::mounts;
 use crate::volume::{Kind, Snapshot, Source, Volume, id_of, is_id};
 use csi::v1;
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-/// What a volume is filled from.
+/// What a volume is filled from. Nobody changes it while this is there, so what is told here stays true of what is copied.
 #[derive(Debug)]
 pub(crate) struct Origin {
     /// How its data is kept.
@@ -53,27 +53,35 @@ pub(crate) struct Origin {
     pub(crate) bytes: i64,
     place: PathBuf,
     volume: Option<(String, Volume)>,
+    _busy: Busy,
 }
 
-/// Finds what a volume is to be filled from.
-pub(crate) fn origin(disk: &Disk, source: &Source) -> Result<Origin, Status> {
+/// Finds and takes what a volume is to be filled from.
+pub(crate) fn origin(disk: &Arc<Disk>, source: &Source) -> Result<Origin, Status> {
     match source {
         Source::Snapshot(id) => {
-            let snapshot = find(disk, id)?.ok_or_else(|| Status::not_found(format!("snapshot {id} does not exist")))?;
+            let get = || find(disk, id)?.ok_or_else(|| Status::not_found(format!("snapshot {id} does not exist")));
+            get()?;
+            let busy = disk.take(&snapshot_lock(id))?;
+            let snapshot = get()?;
             Ok(Origin {
                 kind: snapshot.kind,
                 bytes: snapshot.bytes,
                 place: disk.snapshots.place(id),
                 volume: None,
+                _busy: busy,
             })
         }
         Source::Volume(id) => {
+            disk.volume(id)?;
+            let busy = disk.take(id)?;
             let volume = disk.volume(id)?;
             Ok(Origin {
                 kind: volume.kind,
                 bytes: volume.bytes,
                 place: disk.volumes.place(id),
                 volume: Some((id.clone(), volume)),
+                _busy: busy,
             })
         }
     }
@@ -84,11 +92,8 @@ impl Origin {
     /// directory cannot be held still.
     pub(crate) fn copy_to(&self, disk: &Arc<Disk>, at: &Path) -> Result<(), Failure> {
         let Some((id, volume)) = &self.volume else {
-            // A snapshot must not go while it is copied.
-            let _busy = disk.take(&snapshot_lock(&self.place))?;
             return Ok(content::copy(&self.place, at, self.kind, false)?);
         };
-        let _busy = disk.take(id)?;
         let is_block_in_use = self.kind == Kind::Block && disk.is_in_use(id, volume)?;
         if is_block_in_use {
             let shared = content::copy(&self.place, at, self.kind, true);
@@ -115,8 +120,8 @@ fn find(disk: &Disk, id: &str) -> Result<Option<Snapshot>, Status> {
 }
 
 /// Snapshots and volumes may have the same id.
-fn snapshot_lock(place: &Path) -> String {
-    format!("snapshot {}", place.file_name().unwrap_or_default().to_string_lossy())
+fn snapshot_lock(id: &str) -> String {
+    format!("snapshot {id}")
 }
 
 /// Takes a snapshot.
@@ -138,7 +143,7 @@ pub(crate) fn create(
             "snapshots have no parameter {name:?}"
         )));
     }
-    let _busy = disk.take(&snapshot_lock(Path::new(&id)))?;
+    let _busy = disk.take(&snapshot_lock(&id))?;
     let snapshot = match find(disk, &id)? {
         Some(snapshot) if snapshot.volume == *source => snapshot,
         Some(_) => {
@@ -187,7 +192,7 @@ pub(crate) fn delete(disk: &Arc<Disk>, id: &str) -> Result<v1::DeleteSnapshotRes
         return Err(Status::invalid_argument("a snapshot id is required"));
     }
     if is_id(id) {
-        let _busy = disk.take(&snapshot_lock(Path::new(id)))?;
+        let _busy = disk.take(&snapshot_lock(id))?;
         disk.snapshots.remove(id).map_err(failed("remove a snapshot"))?;
     }
     Ok(v1::DeleteSnapshotResponse {})

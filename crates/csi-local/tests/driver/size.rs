@@ -104,3 +104,18 @@ async fn a_block_device_grows_under_its_users() {
     driver.delete("v").await;
     driver.stop().await;
 }
+
+#[tokio::test]
+async fn an_image_that_is_gone_is_not_made_anew() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("v", "ext4", 8 * MIB).await;
+    let image = driver.path("data/volumes/v/image");
+    std::fs::remove_file(&image).unwrap();
+    assert_eq!(raise(&mut driver, 16 * MIB).await.unwrap_err().code(), Code::Internal);
+    assert!(!Path::new(&image).exists());
+    driver.delete("v").await;
+    driver.stop().await;
+}

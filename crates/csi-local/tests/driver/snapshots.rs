@@ -156,3 +156,39 @@ async fn snapshots_are_listed() {
     }
     driver.stop().await;
 }
+
+#[tokio::test]
+async fn a_source_keeps_its_size_while_it_is_copied() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("v", "block", 8 * MIB).await;
+    let mut growing = driver.controller.clone();
+    let growth = tokio::spawn(async move {
+        for step in 2..40 {
+            let request = v1::ControllerExpandVolumeRequest {
+                volume_id: "v".into(),
+                capacity_range: Some(v1::CapacityRange {
+                    required_bytes: step * 8 * MIB,
+                    limit_bytes: 0,
+                }),
+                ..Default::default()
+            };
+            // It is refused while a copy is made.
+            growing.controller_expand_volume(request).await.ok();
+        }
+    });
+    for number in 0..10 {
+        let id = format!("clone{number}");
+        let mut clone = create(&id, "block", 0);
+        clone.volume_content_source = of_volume("v");
+        if let Ok(made) = driver.controller.create_volume(clone).await {
+            let bytes = made.into_inner().volume.unwrap().capacity_bytes;
+            let image = driver.path(&format!("data/volumes/{id}/image"));
+            assert_eq!(std::fs::metadata(image).unwrap().len(), u64::try_from(bytes).unwrap());
+        }
+    }
+    growth.await.unwrap();
+    driver.stop().await;
+}
