@@ -4,7 +4,7 @@ use crate::volume::Kind;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,13 +13,20 @@ pub(crate) fn within(place: &Path, kind: Kind) -> PathBuf {
     place.join(if kind.is_image() { "image" } else { "data" })
 }
 
+/// What is in an image, files of other users among it, is read through its mount only.
+const IMAGE_MODE: u32 = 0o600;
+
 /// Makes empty data.
 pub(crate) fn make(place: &Path, kind: Kind, bytes: i64) -> io::Result<()> {
     let path = within(place, kind);
     if !kind.is_image() {
         return fs::DirBuilder::new().mode(0o755).create(path);
     }
-    File::options().create_new(true).write(true).open(&path)?;
+    File::options()
+        .create_new(true)
+        .write(true)
+        .mode(IMAGE_MODE)
+        .open(&path)?;
     resize(&path, bytes)?;
     match kind {
         // All of it is the volume's own: nothing is kept back for root.
@@ -48,7 +55,10 @@ pub(crate) fn copy(from: &Path, to: &Path, kind: Kind, must_share: bool) -> io::
     }
     let sparse = if must_share { "--sparse=auto" } else { "--sparse=always" };
     run("cp", &[share, sparse, "--"], &[source.as_os_str(), target.as_os_str()])?;
-    File::open(&target)?.sync_all()
+    let file = File::open(&target)?;
+    // Those of earlier versions were open to all, and cp keeps that.
+    file.set_permissions(fs::Permissions::from_mode(IMAGE_MODE))?;
+    file.sync_all()
 }
 
 /// Gives a copied file system an identity of its own, where two with one identity cannot be mounted at a time.

@@ -5,7 +5,9 @@ use crate::shelf::Shelf;
 use crate::volume::{Kind, Snapshot, Volume, is_id};
 use crate::{content, devices};
 use std::collections::BTreeSet;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Status;
@@ -36,6 +38,8 @@ impl Disk {
     pub(crate) fn open(root: &Path, node_id: &str) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
+        // Users of volumes come in through mounts; nobody but us has a way through here.
+        std::fs::set_permissions(&root, Permissions::from_mode(0o700))?;
         let disk = Self {
             volumes: Shelf::open(root.join("volumes"))?,
             snapshots: Shelf::open(root.join("snapshots"))?,

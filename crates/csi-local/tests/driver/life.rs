@@ -6,7 +6,8 @@ use csi::v1::volume_capability::AccessMode;
 use csi::v1::volume_capability::access_mode::Mode;
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use tonic::Code;
 
@@ -178,6 +179,35 @@ async fn an_ephemeral_volume_goes_with_its_publication() {
         assert!(left.into_inner().entries.is_empty());
         driver.stop().await;
     }
+}
+
+#[tokio::test]
+async fn only_root_reads_volumes_past_their_mounts() {
+    if !is_root() {
+        return;
+    }
+    let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut driver = Driver::start().await;
+    let root = driver.path("data");
+    assert_eq!(mode(&root), 0o700);
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
+    driver = driver.restart().await;
+    assert_eq!(mode(&root), 0o700);
+
+    driver.create("image", "block", MIB).await;
+    assert_eq!(mode(&driver.path("data/volumes/image/image")), 0o600);
+    // Pods of any user come in by the mount.
+    driver.create("v", "directory", MIB).await;
+    let target = driver.mount("v", "directory").await;
+    std::fs::write(target.join("f"), "inside").unwrap();
+    let cat = std::process::Command::new("cat")
+        .arg(target.join("f"))
+        .uid(65534)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&cat.stdout), "inside");
+    driver.unmount("v").await;
+    driver.stop().await;
 }
 
 /// Mounts a file system with one file below a path.

@@ -7,6 +7,7 @@ use csi::v1::volume_capability::access_mode::Mode;
 use csi::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 use csi_local::{Config, serve};
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -36,6 +37,8 @@ impl Driver {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("sf-csi-")
+            // Others pass through where volumes are published.
+            .permissions(std::fs::Permissions::from_mode(0o755))
             .tempdir_in("/var/tmp")
             .unwrap();
         Self::serve_in(dir).await
