@@ -5,7 +5,7 @@ use crate::shelf::Shelf;
 use crate::volume::{Kind, Snapshot, Volume, is_id};
 use crate::{content, devices};
 use std::collections::BTreeSet;
-use std::fs::Permissions;
+use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ pub(crate) struct Disk {
     /// The snapshots.
     pub(crate) snapshots: Shelf<Snapshot>,
     busy: Mutex<BTreeSet<String>>,
+    /// Locked for as long as this is there.
+    _lock: File,
 }
 
 /// The right to work on one id, until it is dropped.
@@ -38,12 +40,14 @@ impl Disk {
     pub(crate) fn open(root: &Path, node_id: &str) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
+        let lock = lock(&root)?;
         // Users of volumes come in through mounts; nobody but us has a way through here.
         std::fs::set_permissions(&root, Permissions::from_mode(0o700))?;
         let disk = Self {
             volumes: Shelf::open(root.join("volumes"))?,
             snapshots: Shelf::open(root.join("snapshots"))?,
             node_id: node_id.to_owned(),
+            _lock: lock,
             busy: Mutex::default(),
             root,
         };
@@ -110,6 +114,24 @@ impl Disk {
             Ok(is_mounted || is_attached)
         };
         look().map_err(failed("look whether a volume is in use"))
+    }
+}
+
+/// Keeps other drivers out: each would take what the other is making for rubbish. The kernel lets the lock go when we are
+/// killed.
+fn lock(root: &Path) -> io::Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(root.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("another driver is at work in {}", root.display()),
+        )),
     }
 }
 

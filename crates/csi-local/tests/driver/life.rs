@@ -210,6 +210,27 @@ async fn only_root_reads_volumes_past_their_mounts() {
     driver.stop().await;
 }
 
+#[tokio::test]
+async fn one_driver_at_a_time_has_a_directory() {
+    if !is_root() {
+        return;
+    }
+    let driver = Driver::start().await;
+    let making = driver.path("data/volumes/.making/v");
+    std::fs::create_dir(&making).unwrap();
+    let config = csi_local::Config {
+        socket: driver.path("other.sock").into(),
+        data_dir: driver.path("data").into(),
+        node_id: "n1".into(),
+        registration: None,
+    };
+    let refused = csi_local::serve(config, Default::default()).await.unwrap_err();
+    let why = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(why.starts_with("another driver is at work in /"), "{why}");
+    assert!(Path::new(&making).exists());
+    driver.restart().await.stop().await;
+}
+
 /// Mounts a file system with one file below a path.
 fn mount_foreign(at: &Path) -> PathBuf {
     std::fs::create_dir_all(at).unwrap();
