@@ -317,7 +317,9 @@ fn list(disk: &Disk, request: &v1::ListVolumesRequest) -> Result<v1::ListVolumes
     let mut entries = Vec::new();
     for id in ids {
         // One that went meanwhile is not listed.
-        let Some(volume) = disk.find(&id)? else { continue };
+        let Some(volume) = disk.volumes.get_of_many(&id) else {
+            continue;
+        };
         let status = v1::list_volumes_response::VolumeStatus {
             volume_condition: Some(condition(disk, &id, &volume)),
             ..v1::list_volumes_response::VolumeStatus::default()

@@ -52,14 +52,22 @@ impl Disk {
             root,
         };
         for id in disk.volumes.ids()? {
-            let staged = disk.volumes.get(&id)?.filter(|v| v.kind.file_system().is_some());
-            if let Some(point) = staged.and_then(|volume| volume.staged)
-                && mounts::at(&point)?.is_some()
-            {
-                devices::Frozen::thaw_left(&point);
+            // One volume that is not well keeps nobody from the others.
+            if let Err(error) = disk.thaw_left(&id) {
+                tracing::error!(id, %error, "a volume cannot be used: its record or mount cannot be read");
             }
         }
         Ok(disk)
+    }
+
+    fn thaw_left(&self, id: &str) -> io::Result<()> {
+        let staged = self.volumes.get(id)?.filter(|v| v.kind.file_system().is_some());
+        if let Some(point) = staged.and_then(|volume| volume.staged)
+            && mounts::at(&point)?.is_some()
+        {
+            devices::Frozen::thaw_left(&point);
+        }
+        Ok(())
     }
 
     /// Takes an id for work; the interface lets callers try again who are told that it is taken.

@@ -56,6 +56,13 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
         }
     }
 
+    /// The record of one of many, of which one that cannot be read keeps nobody from the rest; it stays where it is.
+    pub(crate) fn get_of_many(&self, id: &str) -> Option<T> {
+        let read = self.get(id);
+        read.inspect_err(|error| tracing::error!(id, %error, "a record in {} cannot be read", self.dir.display()))
+            .unwrap_or_default()
+    }
+
     /// All ids, in order.
     pub(crate) fn ids(&self) -> io::Result<Vec<String>> {
         let mut ids = Vec::new();

@@ -231,6 +231,31 @@ async fn one_driver_at_a_time_has_a_directory() {
     driver.restart().await.stop().await;
 }
 
+#[tokio::test]
+async fn a_record_that_cannot_be_read_harms_no_other_volume() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("ill", "directory", MIB).await;
+    driver.create("well", "directory", MIB).await;
+    let record = driver.path("data/volumes/ill/record.json");
+    std::fs::write(&record, "{").unwrap();
+    let mut driver = driver.restart().await;
+    let list = v1::ListVolumesRequest::default();
+    let listed = driver.controller.list_volumes(list).await.unwrap().into_inner();
+    let ids = listed.entries.into_iter().map(|entry| entry.volume.unwrap().volume_id);
+    assert_eq!(ids.collect::<Vec<_>>(), ["well"]);
+    let request = v1::DeleteVolumeRequest {
+        volume_id: "ill".into(),
+        ..Default::default()
+    };
+    assert_eq!(code(driver.controller.delete_volume(request).await), Code::Internal);
+    assert!(Path::new(&driver.path("data/volumes/ill/data")).exists());
+    driver.delete("well").await;
+    driver.stop().await;
+}
+
 /// Mounts a file system with one file below a path.
 fn mount_foreign(at: &Path) -> PathBuf {
     std::fs::create_dir_all(at).unwrap();
