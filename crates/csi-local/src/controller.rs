@@ -189,7 +189,10 @@ fn make(
         name: request.name.clone(),
         kind,
         bytes,
-        formatted_bytes: if least > 0 && kind.is_image() { least } else { bytes },
+        formatted_bytes: match &origin {
+            Some(origin) if kind.is_image() => origin.formatted_bytes,
+            _ => bytes,
+        },
         source,
         ephemeral: false,
         staged: None,

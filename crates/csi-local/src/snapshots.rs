@@ -51,6 +51,8 @@ pub(crate) struct Origin {
     pub(crate) kind: Kind,
     /// Its size.
     pub(crate) bytes: i64,
+    /// How large the file system in its image is, which may be smaller than the image: it grows where it is mounted.
+    pub(crate) formatted_bytes: i64,
     place: PathBuf,
     volume: Option<(String, Volume)>,
     _busy: Busy,
@@ -67,6 +69,7 @@ pub(crate) fn origin(disk: &Arc<Disk>, source: &Source) -> Result<Origin, Status
             Ok(Origin {
                 kind: snapshot.kind,
                 bytes: snapshot.bytes,
+                formatted_bytes: snapshot.formatted_bytes,
                 place: disk.snapshots.place(id),
                 volume: None,
                 _busy: busy,
@@ -79,6 +82,7 @@ pub(crate) fn origin(disk: &Arc<Disk>, source: &Source) -> Result<Origin, Status
             Ok(Origin {
                 kind: volume.kind,
                 bytes: volume.bytes,
+                formatted_bytes: volume.formatted_bytes,
                 place: disk.volumes.place(id),
                 volume: Some((id.clone(), volume)),
                 _busy: busy,
@@ -158,6 +162,7 @@ pub(crate) fn create(
                 volume: source.clone(),
                 kind: origin.kind,
                 bytes: origin.bytes,
+                formatted_bytes: origin.formatted_bytes,
                 seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             };
             disk.snapshots

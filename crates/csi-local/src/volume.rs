@@ -103,6 +103,9 @@ pub(crate) struct Snapshot {
     pub(crate) kind: Kind,
     /// The size of a volume that is filled from it, at least.
     pub(crate) bytes: i64,
+    /// How large the file system in the image is. Older records do not tell; growth that was not due does nothing.
+    #[serde(default)]
+    pub(crate) formatted_bytes: i64,
     /// When it was taken.
     pub(crate) seconds: i64,
 }
@@ -138,6 +141,13 @@ pub(crate) fn is_id(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_are_read() {
+        let old = r#"{"name":"s","volume":"v","kind":"ext4","bytes":4096,"seconds":1}"#;
+        let snapshot: Snapshot = serde_json::from_str(old).unwrap();
+        assert_eq!((snapshot.bytes, snapshot.formatted_bytes), (4096, 0));
+    }
 
     #[test]
     fn names_become_ids() {

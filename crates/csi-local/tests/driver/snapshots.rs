@@ -158,6 +158,40 @@ async fn snapshots_are_listed() {
 }
 
 #[tokio::test]
+async fn a_copy_of_what_has_yet_to_grow_grows() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("v", "ext4", 16 * MIB).await;
+    let request = v1::ControllerExpandVolumeRequest {
+        volume_id: "v".into(),
+        capacity_range: Some(v1::CapacityRange {
+            required_bytes: 64 * MIB,
+            limit_bytes: 0,
+        }),
+        ..Default::default()
+    };
+    driver.controller.controller_expand_volume(request).await.unwrap();
+    let take = v1::CreateSnapshotRequest {
+        source_volume_id: "v".into(),
+        name: "s".into(),
+        ..Default::default()
+    };
+    driver.controller.create_snapshot(take).await.unwrap();
+    for (id, source) in [("clone", of_volume("v")), ("restored", of_snapshot("s"))] {
+        let mut copy = create(id, "ext4", 0);
+        copy.volume_content_source = source;
+        driver.controller.create_volume(copy).await.unwrap();
+        let target = driver.mount(id, "ext4").await;
+        let bytes = driver.bytes_at(id, target.to_str().unwrap()).await.unwrap();
+        assert!(bytes > 48 * MIB, "{id}: {bytes}");
+        driver.unmount(id).await;
+    }
+    driver.stop().await;
+}
+
+#[tokio::test]
 async fn a_source_keeps_its_size_while_it_is_copied() {
     if !is_root() {
         return;
