@@ -6,7 +6,7 @@ use crate::disk::{Disk, failed};
 use crate::mounts;
 use crate::volume::{Kind, Volume};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tonic::Status;
 
 impl Disk {
@@ -66,27 +66,22 @@ impl Disk {
 
 /// Whether it was possible now.
 fn grow(image: &Path, volume: &Volume) -> io::Result<bool> {
-    let Some(device) = devices::device_of(image)? else {
+    if devices::device_of(image)?.is_none() {
+        return Ok(false);
+    }
+    // The one that was just seen may be gone and its number another image's; this one stays ours while it is open.
+    let device = Loop::attach(image, volume.kind != Kind::Block)?;
+    device.grow()?;
+    if volume.kind == Kind::Block {
+        return Ok(true);
+    }
+    let Some(mounted) = mounts::of_device(&device.path)? else {
         return Ok(false);
     };
-    Loop::attach(image, volume.kind != Kind::Block)?.grow()?;
     match volume.kind {
-        Kind::Ext4 => content::run("resize2fs", &[], &[device.as_os_str()])?,
-        Kind::Btrfs => {
-            let Some(point) = mount_point(&device)? else {
-                return Ok(false);
-            };
-            content::run("btrfs", &["filesystem", "resize", "max"], &[point.as_os_str()])?;
-        }
+        Kind::Ext4 => content::run("resize2fs", &[], &[device.path.as_os_str()])?,
+        Kind::Btrfs => content::run("btrfs", &["filesystem", "resize", "max"], &[mounted.point.as_os_str()])?,
         Kind::Directory | Kind::Block => {}
     }
     Ok(true)
-}
-
-fn mount_point(device: &Path) -> io::Result<Option<PathBuf>> {
-    let mounts = mounts::all()?;
-    Ok(mounts
-        .into_iter()
-        .find(|mounted| mounted.source == device)
-        .map(|mounted| mounted.point))
 }

@@ -40,6 +40,17 @@ pub(crate) fn within(path: &Path) -> io::Result<Option<Mounted>> {
     Ok(all()?.into_iter().find(|mounted| mounted.point.starts_with(path)))
 }
 
+/// A directory at which the file system of a device can be reached: nothing else is mounted over it.
+pub(crate) fn of_device(device: &Path) -> io::Result<Option<Mounted>> {
+    let all = all()?;
+    let uppermost = |point: &Path| all.iter().rev().find(|mounted| mounted.point == point);
+    let mut found = all
+        .iter()
+        .filter(|mounted| mounted.source == device && mounted.point.is_dir())
+        .filter(|mounted| uppermost(&mounted.point).is_some_and(|upper| upper.source == device));
+    Ok(found.next().cloned())
+}
+
 /// proc(5): `36 35 98:0 /root /point options [fields] - type source options`.
 fn parse(line: &str) -> Option<Mounted> {
     let (first, last) = line.split_once(" - ")?;
