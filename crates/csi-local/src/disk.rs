@@ -1,6 +1,6 @@
 //! All volumes and snapshots of a data directory, and who works on which.
 
-use crate::mounts;
+use crate::mounts::{self, Mounted};
 use crate::shelf::Shelf;
 use crate::volume::{Kind, Snapshot, Volume, is_id};
 use crate::{content, devices};
@@ -10,7 +10,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tonic::Status;
+
+/// How often is looked whether a device goes.
+const LOOKS: usize = 50;
 
 /// The data directory.
 #[derive(Debug)]
@@ -61,13 +65,34 @@ impl Disk {
     }
 
     fn thaw_left(&self, id: &str) -> io::Result<()> {
-        let staged = self.volumes.get(id)?.filter(|v| v.kind.file_system().is_some());
-        if let Some(point) = staged.and_then(|volume| volume.staged)
-            && mounts::at(&point)?.is_some()
+        let volume = self.volumes.get(id)?.filter(|v| v.kind.file_system().is_some());
+        if let Some(volume) = volume
+            && let Some(device) = devices::device_of(&self.content(id, volume.kind))?
+            && let Some(mounted) = mounts::of_device(&device)?
         {
-            devices::Frozen::thaw_left(&point);
+            devices::Frozen::thaw_left(&mounted.point);
         }
         Ok(())
+    }
+
+    /// Where the file system in an image can be reached, if it is in use. That is found by the device, for a volume that
+    /// is not staged can be mounted where it is published.
+    ///
+    /// # Errors
+    /// It is in use where we cannot see it, so nobody can hold it still.
+    pub(crate) fn mounted_image(&self, id: &str, kind: Kind) -> io::Result<Option<Mounted>> {
+        for _ in 0..LOOKS {
+            let Some(device) = devices::device_of(&self.content(id, kind))? else {
+                return Ok(None);
+            };
+            if let Some(mounted) = mounts::of_device(&device)? {
+                return Ok(Some(mounted));
+            }
+            // A device goes a moment after its last user.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let why = "its image is attached and nowhere to be seen mounted";
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
     }
 
     /// Takes an id for work; the interface lets callers try again who are told that it is taken.

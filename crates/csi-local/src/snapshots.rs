@@ -4,7 +4,6 @@ use crate::content;
 use crate::controller::page;
 use crate::devices::Frozen;
 use crate::disk::{Busy, Disk, failed};
-use crate::mounts;
 use crate::volume::{Kind, Snapshot, Source, Volume, id_of, is_id};
 use csi::v1;
 use std::io;
@@ -106,9 +105,9 @@ impl Origin {
                 Status::failed_precondition(why).into()
             });
         }
-        let mounted = match &volume.staged {
-            Some(point) if self.kind.file_system().is_some() => mounts::at(point)?,
-            _ => None,
+        let mounted = match self.kind.file_system() {
+            Some(_) => disk.mounted_image(id, self.kind)?,
+            None => None,
         };
         let _still = mounted.map(|mounted| Frozen::freeze(&mounted.point)).transpose()?;
         Ok(content::copy(&self.place, at, self.kind, false)?)

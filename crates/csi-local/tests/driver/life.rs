@@ -4,7 +4,6 @@ use crate::running::{Driver, MIB, capability, code, create, is_root};
 use csi::v1;
 use csi::v1::volume_capability::AccessMode;
 use csi::v1::volume_capability::access_mode::Mode;
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -154,14 +153,7 @@ async fn an_ephemeral_volume_goes_with_its_publication() {
     }
     for kind in ["directory", "ext4"] {
         let mut driver = Driver::start().await;
-        let mut request = driver.publish("csi-1", kind);
-        request.staging_target_path = String::new();
-        let context = [
-            ("csi.storage.k8s.io/ephemeral", "true"),
-            ("fs", kind),
-            ("size", "8388608"),
-        ];
-        request.volume_context = HashMap::from(context.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let request = driver.publish_ephemeral("csi-1", kind);
         driver.node.node_publish_volume(request.clone()).await.unwrap();
         driver.node.node_publish_volume(request).await.unwrap();
         write_and_read(Path::new(&driver.path("target")), kind);

@@ -146,6 +146,20 @@ impl Driver {
         }
     }
 
+    /// Publishes a volume of 8 MiB that goes with its publication.
+    pub(crate) fn publish_ephemeral(&self, id: &str, kind: &str) -> v1::NodePublishVolumeRequest {
+        let context = [
+            ("csi.storage.k8s.io/ephemeral", "true"),
+            ("fs", kind),
+            ("size", "8388608"),
+        ];
+        v1::NodePublishVolumeRequest {
+            staging_target_path: String::new(),
+            volume_context: HashMap::from(context.map(|(k, v)| (k.to_owned(), v.to_owned()))),
+            ..self.publish(id, kind)
+        }
+    }
+
     pub(crate) async fn bytes_at(&mut self, id: &str, path: &str) -> Result<i64, Status> {
         let request = v1::NodeGetVolumeStatsRequest {
             volume_id: id.into(),

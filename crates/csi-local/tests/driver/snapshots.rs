@@ -191,6 +191,49 @@ async fn a_copy_of_what_has_yet_to_grow_grows() {
     driver.stop().await;
 }
 
+fn losetup(words: &[&str]) -> String {
+    let output = std::process::Command::new("losetup").args(words).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn an_image_is_held_still_wherever_it_is_mounted() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    let request = driver.publish_ephemeral("csi-1", "ext4");
+    driver.node.node_publish_volume(request).await.unwrap();
+    std::fs::write(driver.path("target/f"), "not on the disk yet").unwrap();
+    let mut clone = create("clone", "ext4", 0);
+    clone.volume_content_source = of_volume("csi-1");
+    driver.controller.create_volume(clone).await.unwrap();
+    let request = v1::NodeUnpublishVolumeRequest {
+        volume_id: "csi-1".into(),
+        target_path: driver.path("target"),
+    };
+    driver.node.node_unpublish_volume(request).await.unwrap();
+    let target = driver.mount("clone", "ext4").await;
+    let read = std::fs::read_to_string(target.join("f"));
+    assert_eq!(read.unwrap(), "not on the disk yet");
+    driver.unmount("clone").await;
+
+    // Whoever has it now may write to it.
+    driver.create("v", "ext4", 8 * MIB).await;
+    let device = losetup(&["--find", "--show", &driver.path("data/volumes/v/image")]);
+    let take = v1::CreateSnapshotRequest {
+        source_volume_id: "v".into(),
+        name: "s".into(),
+        ..Default::default()
+    };
+    let taken = driver.controller.create_snapshot(take.clone()).await;
+    assert_eq!(code(taken), Code::FailedPrecondition);
+    losetup(&["--detach", &device]);
+    driver.controller.create_snapshot(take).await.unwrap();
+    driver.stop().await;
+}
+
 #[tokio::test]
 async fn a_source_keeps_its_size_while_it_is_copied() {
     if !is_root() {
