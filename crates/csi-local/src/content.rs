@@ -37,9 +37,22 @@ pub(crate) fn make(place: &Path, kind: Kind, bytes: i64) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Makes data that is the same as other data of its kind, sharing its blocks where the disk can.
-pub(crate) fn copy(from: &Path, to: &Path, kind: Kind, must_share: bool) -> io::Result<()> {
+/// How long a copy may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// No longer than sharing blocks takes.
+    Shared,
+    /// Only for so many seconds, for somebody waits.
+    Seconds(u32),
+    /// As long as it takes.
+    Any,
+}
+
+/// Makes data that is the same as other data of its kind, sharing its blocks where the disk can. It is durable after
+/// [`settle`].
+pub(crate) fn copy(from: &Path, to: &Path, kind: Kind, pace: Pace) -> io::Result<()> {
     let (source, target) = (within(from, kind), within(to, kind));
+    let must_share = pace == Pace::Shared;
     let share = if must_share {
         "--reflink=always"
     } else {
@@ -49,13 +62,22 @@ pub(crate) fn copy(from: &Path, to: &Path, kind: Kind, must_share: bool) -> io::
         fs::DirBuilder::new().mode(0o755).create(&target)?;
         // With a dot, what is in the directory and the directory's own attributes are copied.
         let inside = source.join(".");
-        run("cp", &["-a", share, "--"], &[inside.as_os_str(), target.as_os_str()])?;
-        // The record that follows says that all of it is there, also after a power cut.
-        return Ok(nix::unistd::syncfs(File::open(target)?)?);
+        return run("cp", &["-a", share, "--"], &[inside.as_os_str(), target.as_os_str()]);
     }
     let sparse = if must_share { "--sparse=auto" } else { "--sparse=always" };
-    run("cp", &[share, sparse, "--"], &[source.as_os_str(), target.as_os_str()])?;
-    let file = File::open(&target)?;
+    let paths = [source.as_os_str(), target.as_os_str()];
+    match pace {
+        Pace::Seconds(seconds) => run("timeout", &[&seconds.to_string(), "cp", share, sparse, "--"], &paths),
+        Pace::Shared | Pace::Any => run("cp", &[share, sparse, "--"], &paths),
+    }
+}
+
+/// Makes a copy durable: the record that follows says that all of it is there, also after a power cut.
+pub(crate) fn settle(place: &Path, kind: Kind) -> io::Result<()> {
+    let file = File::open(within(place, kind))?;
+    if !kind.is_image() {
+        return Ok(nix::unistd::syncfs(file)?);
+    }
     // Those of earlier versions were open to all, and cp keeps that.
     file.set_permissions(fs::Permissions::from_mode(IMAGE_MODE))?;
     file.sync_all()
@@ -79,6 +101,9 @@ pub(crate) fn resize(image: &Path, bytes: i64) -> io::Result<()> {
     }
     file.sync_all()
 }
+
+/// The exit code of timeout(1) when the time is over.
+const TIMED_OUT: i32 = 124;
 
 /// Runs a program of the system; its last words are the error.
 pub(crate) fn run(program: &str, options: &[&str], paths: &[&OsStr]) -> io::Result<()> {
@@ -115,6 +140,7 @@ fn run_to(program: &str, options: &[&str], paths: &[&OsStr], code_max: i32) -> i
     );
     let says = |what: &str| words.contains(what);
     let kind = match () {
+        () if program == "timeout" && output.status.code() == Some(TIMED_OUT) => io::ErrorKind::TimedOut,
         () if says("No space left on device") => io::ErrorKind::StorageFull,
         () if says("Permission denied") => io::ErrorKind::PermissionDenied,
         () => io::ErrorKind::Other,
@@ -125,6 +151,14 @@ fn run_to(program: &str, options: &[&str], paths: &[&OsStr], code_max: i32) -> i
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_takes_too_long_is_told_apart() {
+        let too_long = run("timeout", &["0.1", "sleep", "60"], &[]);
+        assert_eq!(too_long.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let fails = run("timeout", &["60", "cp"], &[]);
+        assert_eq!(fails.unwrap_err().kind(), io::ErrorKind::Other);
+    }
 
     #[test]
     fn images_grow_only() {

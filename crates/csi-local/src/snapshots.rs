@@ -1,6 +1,6 @@
 //! Snapshots and clones: data as it was at one moment.
 
-use crate::content;
+use crate::content::{self, Pace};
 use crate::controller::page;
 use crate::devices::Frozen;
 use crate::disk::{Busy, Disk, failed};
@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::Status;
+
+/// How long those who write to a volume wait for its copy, at most: what watches over them has patience for so much.
+const STILL_SECONDS_MAX: u32 = 20;
 
 /// Why something was not made.
 #[derive(Debug)]
@@ -94,12 +97,18 @@ impl Origin {
     /// Copies the data as it is at one moment. Files of a directory that are written meanwhile are the exception: a
     /// directory cannot be held still.
     pub(crate) fn copy_to(&self, disk: &Arc<Disk>, at: &Path) -> Result<(), Failure> {
+        self.copy_unsettled(disk, at)?;
+        // Nobody is held still for this.
+        Ok(content::settle(at, self.kind)?)
+    }
+
+    fn copy_unsettled(&self, disk: &Disk, at: &Path) -> Result<(), Failure> {
         let Some((id, volume)) = &self.volume else {
-            return Ok(content::copy(&self.place, at, self.kind, false)?);
+            return Ok(content::copy(&self.place, at, self.kind, Pace::Any)?);
         };
         let is_block_in_use = self.kind == Kind::Block && disk.is_in_use(id, volume)?;
         if is_block_in_use {
-            let shared = content::copy(&self.place, at, self.kind, true);
+            let shared = content::copy(&self.place, at, self.kind, Pace::Shared);
             return shared.map_err(|_| {
                 let why = "a block volume that is in use can be copied only on a disk that shares blocks between files";
                 Status::failed_precondition(why).into()
@@ -109,8 +118,24 @@ impl Origin {
             Some(_) => disk.mounted_image(id, self.kind)?,
             None => None,
         };
-        let _still = mounted.map(|mounted| Frozen::freeze(&mounted.point)).transpose()?;
-        Ok(content::copy(&self.place, at, self.kind, false)?)
+        match mounted {
+            Some(mounted) => self.copy_held_still(&mounted.point, at),
+            None => Ok(content::copy(&self.place, at, self.kind, Pace::Any)?),
+        }
+    }
+
+    /// All who write wait meanwhile, so it may not take long.
+    fn copy_held_still(&self, point: &Path, at: &Path) -> Result<(), Failure> {
+        let _still = Frozen::freeze(point)?;
+        let copied = content::copy(&self.place, at, self.kind, Pace::Seconds(STILL_SECONDS_MAX));
+        copied.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Status::failed_precondition(format!(
+                "the volume is in use, and copying it on this disk, which does not share blocks between files, takes \
+                 longer than the {STILL_SECONDS_MAX} seconds for which its users can be made to wait"
+            ))
+            .into(),
+            _ => error.into(),
+        })
     }
 }
 
