@@ -58,15 +58,19 @@ pub(crate) async fn provision(
             return Err(context.fail(claim, FAILED, why(told(&status))).await);
         }
     };
+    let handle = made.volume_id.clone();
     let volume = persistent(context, claim, &spec, class, &request, made);
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
     match volumes.create(&PostParams::default(), &volume).await {
         Ok(_) => {}
         Err(kube::Error::Api(answer)) if answer.code == 409 => {
             // An earlier try of ours got as far, or another node was first; then ours is superfluous.
-            let known = volumes.get_opt(&name).await?;
-            if known.is_some_and(|known| !is_ours(context, &known)) {
-                let deleted = context.driver.delete(&name).await;
+            let Some(known) = volumes.get_opt(&name).await? else {
+                // It was there a moment ago: the next try makes it.
+                return Err(Error::Told(format!("the volume {name} went away while it was made")));
+            };
+            if !is_ours(context, &known) {
+                let deleted = context.driver.delete(&handle).await;
                 deleted.map_err(|status| Error::Told(told(&status)))?;
             }
             return Ok(());

@@ -19,6 +19,8 @@ const CALLS_MAX: u16 = 4;
 const RETRY: Duration = Duration::from_secs(5);
 /// Between two tries to reach the driver.
 const DRIVER_RETRY: Duration = Duration::from_millis(200);
+/// How long the driver may take to say who it is.
+const DRIVER_ANSWER: Duration = Duration::from_secs(10);
 
 /// What it is told when it starts.
 #[derive(Clone, Debug)]
@@ -102,9 +104,15 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
 /// Waits for the driver.
 async fn reach(config: &Config, shutdown: &CancellationToken) -> Option<Driver> {
     loop {
-        match Driver::reach(&config.socket).await {
-            Ok(driver) => return Some(driver),
-            Err(status) => tracing::debug!(error = %status, "the driver does not answer yet"),
+        let asked = tokio::time::timeout(DRIVER_ANSWER, Driver::reach(&config.socket));
+        let answer = tokio::select! {
+            () = shutdown.cancelled() => return None,
+            answer = asked => answer,
+        };
+        match answer {
+            Ok(Ok(driver)) => return Some(driver),
+            Ok(Err(status)) => tracing::debug!(error = %status, "the driver does not answer yet"),
+            Err(_) => tracing::debug!("the driver took the question and says nothing"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return None,

@@ -37,6 +37,8 @@ fn fate(volume: &PersistentVolume) -> Fate {
         _ if is_going && !is_held => Fate::Stays,
         (_, Some("Bound") | None) => Fate::Stays,
         (Some("Delete"), Some("Released")) => Fate::Goes,
+        // Pending says nothing yet: a claim may have been bound since.
+        (_, Some("Pending")) => Fate::Stays,
         (Some("Delete"), _) if is_going => Fate::Goes,
         (_, _) if is_going => Fate::GoesWithoutData,
         _ => Fate::Stays,
@@ -121,6 +123,8 @@ mod tests {
         check("Delete", "Released", false, false, Fate::Goes);
         check("Delete", "Released", true, true, Fate::Goes);
         check("Delete", "Released", true, false, Fate::Stays);
+        check("Delete", "Available", true, true, Fate::Goes);
+        check("Delete", "Pending", true, true, Fate::Stays);
         check("Retain", "Released", false, true, Fate::Stays);
         check("Retain", "Released", true, true, Fate::GoesWithoutData);
     }

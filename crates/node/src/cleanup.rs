@@ -83,6 +83,18 @@ pub async fn remove_all(endpoint: &str, root_dir: &Path) -> Result<(), CleanupEr
     Ok(())
 }
 
+/// The first thing that is mounted below a directory, if there is one: removing the directory would reach into it.
+///
+/// # Errors
+/// If the kernel's table of mounts or the directory cannot be read.
+pub fn mounted_below(directory: &Path) -> std::io::Result<Option<PathBuf>> {
+    let real = std::fs::canonicalize(directory)?;
+    let points = mounts::mount_points()?.into_iter();
+    Ok(points
+        .filter(|point| *point != real)
+        .find(|point| point.starts_with(&real)))
+}
+
 async fn remove_directories(root: &Path) -> Result<(), CleanupError> {
     let pods = root.join("pods");
     let read = |source| CleanupError::Read {
@@ -105,4 +117,28 @@ async fn remove_directories(root: &Path) -> Result<(), CleanupError> {
     let staged = root.join("plugins/kubernetes.io/csi");
     let removed = mounts::unmount_below(&staged).and_then(|()| tree::remove(&staged));
     removed.map_err(|source| CleanupError::Read { path: staged, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_below_a_directory_is_seen_and_the_directory_itself_does_not_count() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().canonicalize().unwrap().join("disk");
+        let inner = disk.join("inner");
+        std::fs::create_dir(&disk).unwrap();
+        mounts::mount_tmpfs(&disk, None).unwrap();
+        let only_itself = mounted_below(&disk).unwrap();
+        std::fs::create_dir(&inner).unwrap();
+        mounts::mount_tmpfs(&inner, None).unwrap();
+        let found = mounted_below(&disk).unwrap();
+        mounts::unmount_below(&disk).unwrap();
+        assert_eq!((only_itself, found), (None, Some(inner)));
+        assert_eq!(mounted_below(dir.path()).unwrap(), None);
+    }
 }

@@ -51,6 +51,6 @@ mod system_logs;
 mod volumes;
 mod worker;
 
-pub use cleanup::{CleanupError, remove_all};
+pub use cleanup::{CleanupError, mounted_below, remove_all};
 pub use config::{Config, DEFAULT_CGROUP_ROOT, Reserved};
 pub use run::run;

@@ -129,6 +129,8 @@ struct Pods {
     node: Arc<Node>,
     registry: Registry,
     workers: JoinSet<String>,
+    /// Removes what pods left that nobody knows any more; a driver that does not answer must not hold up others.
+    sweepers: JoinSet<()>,
     /// Which task works on which pod, for those that break down.
     tasks: HashMap<tokio::task::Id, String>,
     /// Pods that wait for an earlier one of their name to end, by uid.
@@ -145,6 +147,7 @@ pub(crate) async fn run(node: Arc<Node>, registry: Registry, shutdown: Cancellat
         node,
         registry,
         workers: JoinSet::new(),
+        sweepers: JoinSet::new(),
         tasks: HashMap::new(),
         held: BTreeMap::new(),
         shutdown: shutdown.clone(),
@@ -303,7 +306,7 @@ impl Pods {
         for pod in pods {
             self.seen(pod, false);
         }
-        self.sweep(&found, &listed).await;
+        self.sweep(&found, &listed);
     }
 
     /// What the runtime has of us; `None` at shutdown.
@@ -350,26 +353,34 @@ impl Pods {
         );
     }
 
-    /// Removes directories of pods that neither the API nor the runtime knows.
-    async fn sweep(&self, found: &[FoundPod], listed: &HashSet<String>) {
+    /// Removes directories of pods that neither the API nor the runtime knows, unless an earlier sweep still does.
+    fn sweep(&mut self, found: &[FoundPod], listed: &HashSet<String>) {
+        while self.sweepers.try_join_next().is_some() {}
+        if !self.sweepers.is_empty() {
+            return;
+        }
         let root = &self.node.config.root_dir;
-        let Ok(mut entries) = tokio::fs::read_dir(root.join("pods")).await else {
+        let Ok(entries) = std::fs::read_dir(root.join("pods")) else {
             return;
         };
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            let id = entry.file_name().to_string_lossy().into_owned();
-            let known = listed.contains(&id) || found.iter().any(|f| f.uid == id);
-            let works = self.registry.with(|entries| entries.contains_key(&id));
-            if known || works {
-                continue;
-            }
-            if let Err(why) = volumes::take_away(root, Some(&self.node.drivers), &id).await {
-                tracing::warn!(
-                    why,
-                    uid = id,
-                    "the directory of a pod that is gone could not be removed"
-                );
-            }
+        let ids = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let is_known = |id: &String| {
+            let works = self.registry.with(|entries| entries.contains_key(id));
+            works || listed.contains(id) || found.iter().any(|found| found.uid == *id)
+        };
+        for id in ids.filter(|id| !is_known(id)) {
+            let node = self.node.clone();
+            self.sweepers.spawn(async move {
+                if let Err(why) = volumes::take_away(&node.config.root_dir, Some(&node.drivers), &id).await {
+                    tracing::warn!(
+                        why,
+                        uid = id,
+                        "the directory of a pod that is gone could not be removed"
+                    );
+                }
+            });
         }
     }
 }

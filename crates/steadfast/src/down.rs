@@ -76,6 +76,13 @@ pub(crate) async fn reset(args: ResetArgs) -> anyhow::Result<ExitCode> {
             .await
             .context("cannot remove the DNS server's address")?;
     }
+    // Whatever is mounted there still is somebody else's: another driver's volume, or what a pod mounted.
+    if let Some(mounted) = node::mounted_below(&config.data_dir)? {
+        bail!(
+            "{} is still mounted, so {shown} is left alone: unmount it, then reset again",
+            mounted.display()
+        );
+    }
     if config.write_kubeconfig.exists() {
         std::fs::remove_file(&config.write_kubeconfig)
             .with_context(|| format!("cannot remove {}", config.write_kubeconfig.display()))?;

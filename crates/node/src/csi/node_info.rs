@@ -66,8 +66,7 @@ async fn write(node: &Node, owner: &NodeObject, drivers: &[CSINodeDriver]) -> Re
         return Ok(());
     }
     // An entry may not change: one that did goes first.
-    let is_kept = |old: &CSINodeDriver| drivers.iter().any(|new| new.name != old.name || new == old);
-    let kept: Vec<CSINodeDriver> = known.spec.drivers.iter().filter(|old| is_kept(old)).cloned().collect();
+    let kept = unchanged(&known.spec.drivers, drivers);
     if kept.len() < known.spec.drivers.len() && !drivers.is_empty() {
         known.spec.drivers = kept;
         known = api.replace(name, &PostParams::default(), &known).await?;
@@ -76,11 +75,35 @@ async fn write(node: &Node, owner: &NodeObject, drivers: &[CSINodeDriver]) -> Re
     api.replace(name, &PostParams::default(), &known).await.map(drop)
 }
 
+/// The entries that are to stay as they are, or to go altogether.
+fn unchanged(old: &[CSINodeDriver], new: &[CSINodeDriver]) -> Vec<CSINodeDriver> {
+    let is_changed = |old: &CSINodeDriver| new.iter().any(|new| new.name == old.name && new != old);
+    old.iter().filter(|old| !is_changed(old)).cloned().collect()
+}
+
 fn entry(driver: &Driver) -> CSINodeDriver {
     CSINodeDriver {
         name: driver.name.clone(),
         node_id: driver.node_id.clone(),
         topology_keys: Some(driver.topology.keys().cloned().collect::<Vec<_>>()).filter(|keys| !keys.is_empty()),
         allocatable: driver.volumes_max.map(|max| VolumeNodeResources { count: Some(max) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_changed_goes_before_it_comes_back() {
+        let entry = |name: &str, node_id: &str| CSINodeDriver {
+            name: name.into(),
+            node_id: node_id.into(),
+            ..CSINodeDriver::default()
+        };
+        let old = [entry("a", "1"), entry("b", "1"), entry("gone", "1")];
+        let new = [entry("a", "2"), entry("b", "1"), entry("new", "1")];
+        assert_eq!(unchanged(&old, &new), [entry("b", "1"), entry("gone", "1")]);
+        assert_eq!(unchanged(&old, &old), old);
     }
 }
