@@ -57,6 +57,9 @@ pub fn prepare_create(kind: &Kind, object: &mut Value) {
     if kind.group.is_empty() && kind.kind == "Namespace" {
         object["spec"]["finalizers"] = json!(["kubernetes"]);
     }
+    if kind.group.is_empty() && kind.kind == "Service" {
+        service::list_address(object);
+    }
     label_with_name(kind, object);
     if kind.group == "batch" && kind.kind == "Job" {
         job::select_own(object);
@@ -109,7 +112,10 @@ pub fn prepare_update(kind: &Kind, new: &mut Value, old: &Value) {
             new["spec"]["finalizers"] = finalizers;
             label_with_name(kind, new);
         }
-        ("", "Service") => service::keep_allocated(new, old),
+        ("", "Service") => {
+            service::keep_allocated(new, old);
+            service::list_address(new);
+        }
         ("certificates.k8s.io", "CertificateSigningRequest") => take_field(new, old, "spec"),
         _ if custom::is_definition(kind) => custom::definition::note_storage(new),
         ("", "Secret") if new["type"].as_str().unwrap_or_default().is_empty() => take_field(new, old, "type"),

@@ -60,17 +60,7 @@ fn service(spec: &mut Value) {
     if is_external || kind == "ClusterIP" {
         set_absent(spec, "internalTrafficPolicy", "Cluster");
     }
-    list_address(spec);
-}
-
-/// Old clients know one address only. What families a Service has is settled when it gets its addresses
-/// ([`crate::strategy::settle_families`]).
-fn list_address(spec: &mut Value) {
-    let listed = spec["clusterIPs"].as_array().is_some_and(|ips| !ips.is_empty());
-    let ip = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
-    if !ip.is_empty() && !listed {
-        spec["clusterIPs"] = json!([ip]);
-    }
+    // What addresses it has depends on those it had (`crate::strategy`).
     if let Value::Object(fields) = spec {
         fields.retain(|_, value| !value.is_null());
     }

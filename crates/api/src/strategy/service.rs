@@ -56,19 +56,26 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
 }
 
 /// Old clients know one address only, so a list that was left out, or does not go with a changed address, is not what
-/// they mean to say.
+/// they mean to say. What a changed address makes of a list that was left out is up to [`list_address`].
 fn keep_addresses(new: &mut Value, old: &Value) {
     let is_empty = |value: &Value| value.as_str().unwrap_or_default().is_empty();
     if is_empty(&new["spec"]["clusterIP"]) {
         take_field(&mut new["spec"], &old["spec"], "clusterIP");
     }
-    if listed(new, "clusterIPs").is_empty() {
-        take_field(&mut new["spec"], &old["spec"], "clusterIPs");
-    }
     let is_changed = new["spec"]["clusterIP"] != old["spec"]["clusterIP"];
     if is_changed && listed(new, "clusterIPs") == listed(old, "clusterIPs") {
-        let ip = new["spec"]["clusterIP"].clone();
-        new["spec"]["clusterIPs"] = json!([ip]);
+        remove(&mut new["spec"], "clusterIPs");
+    } else if !is_changed && listed(new, "clusterIPs").is_empty() {
+        take_field(&mut new["spec"], &old["spec"], "clusterIPs");
+    }
+}
+
+/// Lists the address that an old client asks for. Only for what it had no list of before: until then a list that was
+/// left out cannot be told from one that is meant to be shorter.
+pub(super) fn list_address(service: &mut Value) {
+    let ip = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    if !ip.is_empty() && listed(service, "clusterIPs").is_empty() {
+        service["spec"]["clusterIPs"] = json!([ip]);
     }
 }
 
@@ -153,6 +160,36 @@ mod tests {
         let mut new = old();
         new["spec"]["clusterIP"] = json!("10.96.0.8");
         keep_allocated(&mut new, &old());
+        list_address(&mut new);
         assert_eq!(new["spec"]["clusterIPs"], json!(["10.96.0.8"]));
+        remove(&mut new["spec"], "clusterIPs");
+        keep_allocated(&mut new, &old());
+        list_address(&mut new);
+        assert_eq!(new["spec"]["clusterIPs"], json!(["10.96.0.8"]));
+    }
+
+    #[test]
+    fn clients_that_know_one_address_keep_both() {
+        let services = crate::kinds::by_resource("", "v1", "services").unwrap();
+        let mut old = old();
+        old["spec"]["clusterIPs"] = json!(["10.96.0.7", "fd00::7"]);
+        let mut new = old.clone();
+        remove(&mut new["spec"], "clusterIPs");
+        crate::defaults::apply(services, &mut new);
+        crate::strategy::prepare_update(services, &mut new, &old);
+        assert_eq!(new["spec"]["clusterIPs"], old["spec"]["clusterIPs"]);
+    }
+
+    #[test]
+    fn an_address_is_listed_where_there_was_none() {
+        let services = crate::kinds::by_resource("", "v1", "services").unwrap();
+        let asked = json!({"spec": {"clusterIP": "10.96.0.7"}});
+        let mut created = asked.clone();
+        crate::strategy::prepare_create(services, &mut created);
+        assert_eq!(created["spec"]["clusterIPs"], json!(["10.96.0.7"]));
+        let mut changed = asked;
+        let named = json!({"spec": {"type": "ExternalName", "externalName": "a.example"}});
+        crate::strategy::prepare_update(services, &mut changed, &named);
+        assert_eq!(changed["spec"]["clusterIPs"], json!(["10.96.0.7"]));
     }
 }
