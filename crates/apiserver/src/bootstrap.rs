@@ -140,7 +140,11 @@ async fn grow_range(server: &Arc<Server>, ranges: &'static Kind, own: &Value) ->
         return Ok(());
     }
     if cidrs[1].is_null() || known != json!([cidrs[0]]) {
-        tracing::warn!(%known, wanted = %cidrs, "the ServiceCIDR kubernetes is not of the configured ranges");
+        tracing::warn!(
+            %known,
+            wanted = %cidrs,
+            "the ServiceCIDR kubernetes is not of the configured ranges: it and the Services there are keep theirs"
+        );
         return Ok(());
     }
     let mut call = own_call(ranges, "", "kubernetes");
@@ -203,26 +207,13 @@ async fn publish(server: &Arc<Server>) -> Outcome<()> {
     let peers = server.peers().await?;
     let Some(first) = peers.first() else {
         for kind in [endpoints, slices] {
-            match delete::remove(
-                server,
-                &own_call(kind, "default", ""),
-                "kubernetes",
-                &DeleteOptions::default(),
-            )
-            .await
-            {
-                Ok(_) => {}
-                Err(status) if status.code == 404 => {}
-                Err(status) => return Err(status),
-            }
+            withdraw(server, kind).await?;
         }
         return Ok(());
     };
     let address_type = strategy::family(first.ip());
     let ports = json!([{"name": "https", "port": first.port(), "protocol": "TCP"}]);
-    // A slice has addresses of one family.
-    let same = || peers.iter().filter(|peer| strategy::family(peer.ip()) == address_type);
-    let ips = || same().map(|peer| peer.ip().to_string());
+    let ips = || peers.iter().map(|peer| peer.ip().to_string());
     let addresses: Vec<Value> = ips().map(|ip| json!({"ip": ip})).collect();
     let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
     let object = json!({
@@ -239,7 +230,31 @@ async fn publish(server: &Arc<Server>) -> Outcome<()> {
         "endpoints": ready,
         "ports": ports,
     });
-    ensure_true(server, slices, slice, &["endpoints", "ports"]).await
+    publish_slice(server, slices, slice).await
+}
+
+/// The family of a slice is for good, so one of another family, of an earlier configuration, makes way.
+async fn publish_slice(server: &Arc<Server>, slices: &'static Kind, slice: Value) -> Outcome<()> {
+    let known = match server.read(slices, "default", "kubernetes").await? {
+        Some(stored) => Stored::from(&stored).object(slices)?["addressType"].clone(),
+        None => Value::Null,
+    };
+    if known.is_null() || known == slice["addressType"] {
+        return ensure_true(server, slices, slice, &["endpoints", "ports"]).await;
+    }
+    tracing::info!(%known, wanted = %slice["addressType"], "the EndpointSlice kubernetes gets another family");
+    withdraw(server, slices).await?;
+    // One that somebody keeps with a finalizer is waited for.
+    ensure(server, slices, "default", slice).await.map(|_| ())
+}
+
+/// Deletes `default/kubernetes` if it is there.
+async fn withdraw(server: &Arc<Server>, kind: &'static Kind) -> Outcome<()> {
+    let call = own_call(kind, "default", "");
+    match delete::remove(server, &call, "kubernetes", &DeleteOptions::default()).await {
+        Err(status) if status.code != 404 => Err(status),
+        _ => Ok(()),
+    }
 }
 
 /// Makes an object in namespace `default`, or brings these fields of it up to date.

@@ -172,6 +172,12 @@ async fn a_service_is_upgraded_and_downgraded() {
     let again = json!({"metadata": {"name": "s"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
     let kept = api.put(&path, &again).await.ok();
     assert_eq!(kept["spec"], two["spec"]);
+    // Nor does one that knows one address only.
+    let known = json!({"clusterIP": two["spec"]["clusterIP"], "ipFamilyPolicy": "PreferDualStack"});
+    for extra in [json!({"clusterIP": two["spec"]["clusterIP"]}), known] {
+        let kept = api.put(&path, &service("s", &extra)).await.ok();
+        assert_eq!(kept["spec"], two["spec"]);
+    }
     let (_, _, message) = patch(json!({"ipFamilies": ["IPv6", "IPv4"]})).await.failure();
     assert!(
         message.contains("spec.clusterIPs[0]") && message.contains("expected an IPv6 value"),
@@ -253,6 +259,34 @@ async fn a_cluster_gets_a_second_family_and_services_get_it_when_told() {
     assert_eq!(families(&back.patch(&path, "merge", &single).await.ok()), "IPv4");
     let six = texts(&both, "clusterIPs")[1].clone();
     assert_eq!(back.get(&format!("{ADDRESSES}/{six}")).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_server_starts_with_ranges_of_another_family() {
+    let at = |ranges: &[&str], advertise: &str| Config {
+        advertise: advertise.parse().unwrap(),
+        ..config(ranges)
+    };
+    let before = Api::with(at(&[SIX], "[2001:db8::1]:6443")).await;
+    let slice = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    assert_eq!(before.get(slice).await.ok()["addressType"], "IPv6");
+    let own = before.get(&format!("{SERVICES}/kubernetes")).await.ok();
+    let after = Api::on(before.store.clone(), at(&[FOUR], "192.0.2.1:6443")).await;
+    let shown = after.get(slice).await.ok();
+    assert_eq!(shown["addressType"], "IPv4");
+    assert_eq!(shown["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
+    // What people must sort out stays as it is.
+    assert_eq!(
+        after.get(&format!("{SERVICES}/kubernetes")).await.ok()["spec"],
+        own["spec"]
+    );
+    let range = after
+        .get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes")
+        .await
+        .ok();
+    assert_eq!(range["spec"]["cidrs"], json!([SIX]));
+    let made = after.post(SERVICES, &service("new", &json!({}))).await.ok();
+    assert_eq!(families(&made), "IPv4");
 }
 
 #[tokio::test]
