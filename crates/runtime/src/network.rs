@@ -94,9 +94,7 @@ impl Network {
         for range in self.ranges.iter() {
             self.set_up_rules(Family::of(range), range, ports).await?;
         }
-        if six.is_none() {
-            self.forget(Family::Six).await;
-        }
+        self.forget_others().await;
         Ok(())
     }
 
@@ -121,38 +119,69 @@ impl Network {
         Ok(())
     }
 
-    /// Removes what an earlier configuration has left of a family that pods do not have any more.
-    async fn forget(&self, family: Family) {
-        if let Err(error) = self.nft(&rules::none(family, &self.bridge)).await {
-            let error = crate::failure::chain(&error);
-            tracing::debug!(error, "cannot remove the rules of IPv6, so there are none");
+    /// Removes what an earlier configuration has left of families that pods do not have any more.
+    async fn forget_others(&self) {
+        let own: Vec<Family> = self.ranges.iter().map(Family::of).collect();
+        for family in Family::BOTH.into_iter().filter(|family| !own.contains(family)) {
+            self.forget(family).await;
         }
     }
 
-    /// Opens ports of the node that lead to a pod.
-    pub(crate) async fn open_ports(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
-        if ports.is_empty() {
-            return Ok(());
+    async fn forget(&self, family: Family) {
+        if let Err(error) = self.nft(&rules::none(family, &self.bridge)).await {
+            let error = crate::failure::chain(&error);
+            tracing::debug!(error, ?family, "cannot remove the rules of a family, so there are none");
         }
-        self.nft(
-            &Family::BOTH
-                .map(|family| host_ports::open(family, &self.bridge, ports))
-                .concat(),
-        )
-        .await
+    }
+
+    /// Opens ports of the node that lead to a pod. A family that this machine could not make rules of is left out, as
+    /// long as there is another one.
+    pub(crate) async fn open_ports(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
+        let (mut is_open, mut missing) = (false, None);
+        for (family, rules) in self.each_family(ports, host_ports::open) {
+            match self.nft(&rules).await {
+                Ok(()) => is_open = true,
+                Err(error) if self.has_table(family).await => return Err(error),
+                Err(error) => missing = Some(error),
+            }
+        }
+        match missing {
+            Some(error) if is_open => {
+                let error = crate::failure::chain(&error);
+                tracing::warn!(error, "host ports are open to one family only");
+                Ok(())
+            }
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Closes ports of the node; closed already is fine.
     pub(crate) async fn close_ports(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
-        if ports.is_empty() {
-            return Ok(());
+        let mut closed = Ok(());
+        for (family, rules) in self.each_family(ports, host_ports::close) {
+            // What stays open of one family must not keep the other one open.
+            if let Err(error) = self.nft(&rules).await
+                && self.has_table(family).await
+            {
+                closed = Err(error);
+            }
         }
-        self.nft(
-            &Family::BOTH
-                .map(|family| host_ports::close(family, &self.bridge, ports))
-                .concat(),
-        )
-        .await
+        closed
+    }
+
+    /// What to tell nft of ports, one family at a time: one that fails does not take the other one with it. Pods of an
+    /// earlier configuration may have addresses of a family that there are no rules of any more.
+    fn each_family(&self, ports: &[HostPort], rules: fn(Family, &str, &[HostPort]) -> String) -> Vec<(Family, String)> {
+        let families = self.ranges.iter().map(Family::of);
+        families
+            .map(|family| (family, rules(family, &self.bridge, ports)))
+            .filter(|(_, rules)| !rules.is_empty())
+            .collect()
+    }
+
+    async fn has_table(&self, family: Family) -> bool {
+        self.nft(&rules::look(family, &self.bridge)).await.is_ok()
     }
 
     /// Connects the network namespace held by `namespace`: its eth0 gets `addresses`.
@@ -224,4 +253,103 @@ fn mac(addresses: &[IpAddr]) -> Vec<u8> {
         None => [0; 4],
     };
     [[0x0a, 0x58].as_slice(), &end].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cri::v1::{PodSandboxConfig, PortMapping};
+    use nix::sched::{CloneFlags, unshare};
+
+    fn network(ranges: &[&str]) -> Network {
+        let ranges: Vec<IpNet> = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+        Network {
+            bridge: "steadfast-test".to_owned(),
+            ranges: Ranges::new(&ranges),
+        }
+    }
+
+    const FOUR: &str = "10.9.0.0/24";
+    const SIX: &str = "fd00:9::/64";
+
+    fn ports(addresses: &[&str]) -> Vec<HostPort> {
+        let mapping = PortMapping {
+            container_port: 80,
+            host_port: 8080,
+            ..PortMapping::default()
+        };
+        let config = PodSandboxConfig {
+            port_mappings: vec![mapping],
+            ..PodSandboxConfig::default()
+        };
+        let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().expect("an address")).collect();
+        wanted_host_ports(&config, &addresses).expect("ports")
+    }
+
+    #[test]
+    fn nft_is_told_of_the_families_of_the_ranges() {
+        let families = |ranges: &[&str], addresses: &[&str]| -> Vec<Family> {
+            let told = network(ranges).each_family(&ports(addresses), host_ports::close);
+            told.into_iter().map(|(family, _)| family).collect()
+        };
+        let both = ["10.9.0.5", "fd00:9::5"];
+        assert_eq!(families(&[FOUR], &both), [Family::Four]);
+        assert_eq!(families(&[SIX], &both), [Family::Six]);
+        assert_eq!(families(&[FOUR, SIX], &both), [Family::Four, Family::Six]);
+        assert_eq!(families(&[FOUR, SIX], &["10.9.0.5"]), [Family::Four]);
+        assert_eq!(families(&[FOUR, SIX], &[]), []);
+    }
+
+    /// Runs in a network of its own, which ends with the thread; not where there is no nft.
+    fn in_a_network_of_its_own(test: impl Future<Output = ()> + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                println!("no network of its own: {error}");
+                return;
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                match network(&[]).nft("list tables\n").await {
+                    Ok(()) => test.await,
+                    Err(error) => println!("no nft: {error}"),
+                }
+            });
+        });
+        thread.join().expect("no panic");
+    }
+
+    async fn make_table(network: &Network, range: &str) {
+        let range: IpNet = range.parse().expect("a range");
+        let rules = rules::table(Family::of(range), &network.bridge, range);
+        network.nft(&rules).await.expect("a table");
+    }
+
+    #[test]
+    fn a_family_without_rules_leaves_the_other_one_alone() {
+        in_a_network_of_its_own(async {
+            let network = network(&[FOUR, SIX]);
+            let both = ports(&["10.9.0.5", "fd00:9::5"]);
+            assert!(network.open_ports(&both).await.is_err(), "no family has rules");
+            make_table(&network, FOUR).await;
+            network.open_ports(&both).await.expect("open for one family");
+            let others = ports(&["10.9.0.6", "fd00:9::6"]);
+            assert!(network.open_ports(&others).await.is_err(), "the port is taken");
+            network.close_ports(&both).await.expect("closed");
+            network.open_ports(&others).await.expect("the port is free again");
+        });
+    }
+
+    #[test]
+    fn rules_of_families_that_pods_do_not_have_any_more_go() {
+        in_a_network_of_its_own(async {
+            for (kept, gone) in [(FOUR, SIX), (SIX, FOUR)] {
+                let network = network(&[kept]);
+                make_table(&network, kept).await;
+                make_table(&network, gone).await;
+                network.forget_others().await;
+                let family = |range: &str| Family::of(range.parse().expect("a range"));
+                assert!(network.has_table(family(kept)).await && !network.has_table(family(gone)).await);
+            }
+        });
+    }
 }

@@ -59,6 +59,11 @@ pub(super) fn table(family: Family, bridge: &str, range: IpNet) -> String {
     )
 }
 
+/// Fails if there is no table of ours.
+pub(super) fn look(family: Family, bridge: &str) -> String {
+    format!("list table {} {bridge}\n", family.word())
+}
+
 /// Removes our own table, if there is one.
 pub(super) fn none(family: Family, bridge: &str) -> String {
     let ip = family.word();
