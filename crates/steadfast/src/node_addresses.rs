@@ -18,7 +18,7 @@ pub(crate) fn of(config: &Config) -> Vec<IpAddr> {
         return found;
     }
     // Pods of a family that this machine does not have still run on it.
-    vec![four().or_else(six).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    vec![four().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))]
 }
 
 /// The IPv4 address that the default route goes out from; without one, any that others could have for this machine.
