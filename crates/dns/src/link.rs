@@ -76,8 +76,10 @@ pub async fn ensure_addresses(wanted: impl IntoIterator<Item = IpAddr>) -> Resul
         for address in missing {
             let prefix = if address.is_ipv4() { 32 } else { 128 };
             let mut add = handle.address().add(index, address, prefix);
-            // Nobody else can have it, so there is nobody to ask before it is used.
-            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            if address.is_ipv6() {
+                // Nobody else can have it, so there is nobody to ask before it is used.
+                add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            }
             match add.execute().await {
                 Err(error) if code(&error) != Some(EEXIST) => {
                     return Err(LinkError::Address { address, source: error });

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Config {
     /// Where to listen, on UDP and TCP. An address that the host does not have is put on a link of its own.
     pub listen: Vec<SocketAddr>,
-    /// Where else: at addresses that somebody else gives to the host, now or later.
+    /// Where else, if that can be: at addresses that somebody else gives to the host, now or later.
     pub listen_ahead: Vec<SocketAddr>,
     /// The domain of all cluster names, such as `cluster.local`.
     pub cluster_domain: String,
@@ -67,9 +67,14 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         bound.push(address);
     }
     for address in config.listen_ahead {
-        let (udp, tcp) = bind::ahead(address).with_context(|| format!("cannot listen on {address}"))?;
-        serve(&mut sockets, udp, tcp, &answerer);
-        bound.push(address);
+        match bind::ahead(address) {
+            Ok((udp, tcp)) => {
+                serve(&mut sockets, udp, tcp, &answerer);
+                bound.push(address);
+            }
+            // A machine without that family, for one; the other addresses are served all the same.
+            Err(error) => tracing::warn!(%error, %address, "cannot listen there"),
+        }
     }
     let metrics = config.metrics;
     let tell = move |told| {

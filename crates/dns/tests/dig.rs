@@ -140,9 +140,11 @@ struct Running {
 async fn start(api: &Api, domain: &str, upstream: Upstream) -> Running {
     let (ready, is_ready) = oneshot::channel();
     let listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let config = Config {
         listen,
-        listen_ahead: Vec::new(),
+        // Somebody else listens there, which is no reason not to serve the other one.
+        listen_ahead: vec![taken.local_addr().expect("it is bound")],
         cluster_domain: domain.into(),
         upstream,
         metrics: dns::Metrics::default(),

@@ -118,7 +118,18 @@ async fn tell_pod_ranges(node: &Node, nodes: &Api<NodeObject>, known: NodeObject
     }
     let ranges = json!({"spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs}});
     let name = &node.config.node_name;
-    nodes.patch(name, &PatchParams::default(), &Patch::Merge(ranges)).await
+    match nodes.patch(name, &PatchParams::default(), &Patch::Merge(ranges)).await {
+        // Others may have told other ranges meanwhile, or forbid that this node tells any: it does its work without.
+        Err(kube::Error::Api(answer)) => {
+            tracing::warn!(
+                error = answer.message,
+                ?cidrs,
+                "the ranges of pods' addresses could not be told"
+            );
+            Ok(known)
+        }
+        told => told,
+    }
 }
 
 /// Writes the status; the object then.
