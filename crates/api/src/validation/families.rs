@@ -63,7 +63,7 @@ fn one_of_each(spec: &Place<'_>, errors: &mut Errors) {
     let many = spec.at("clusterIPs");
     let are_six: Vec<bool> = many.items().filter_map(|ip| is_six(ip.text())).collect();
     let is_dual = are_six.contains(&true) && are_six.contains(&false);
-    if are_six.len() > 1 && (!is_dual || are_six.len() > IPS_MAX) {
+    if are_six.len() > 1 && !is_dual {
         errors.push(many.invalid("may specify no more than one IP for each IP family"));
     }
     for (index, (ip, family)) in many.items().zip(spec.at("ipFamilies").items()).enumerate() {

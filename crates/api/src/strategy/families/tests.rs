@@ -115,6 +115,13 @@ fn what_the_cluster_does_not_have_or_does_not_go_together_is_refused() {
         json!({"clusterIP": "10.0.0.5", "clusterIPs": ["10.0.0.5", "10.0.0.6"]}),
         "spec.clusterIPs: Invalid value: [\"10.0.0.5\",\"10.0.0.6\"]: may specify no more than one IP for each IP family",
     );
+    let mut three = service(&json!({"clusterIP": "10.0.0.5", "clusterIPs": ["10.0.0.5", "fd00::5", "10.0.0.6"]}));
+    let errors = settle_families(&mut three, None, BOTH);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(
+        errors[0].to_string().ends_with("may only hold up to 2 values"),
+        "{errors:?}"
+    );
 }
 
 #[test]
