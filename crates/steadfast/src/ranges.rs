@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) struct Ranges(Vec<IpNet>);
 
 impl Ranges {
-    /// Parses `10.244.0.0/16` or `10.244.0.0/16,fd00:10:244::/64`: host bits clear, at least 8 addresses each.
+    /// Parses `10.244.0.0/16` or `10.244.0.0/16,fd00:10:244::/64`: host bits clear, at least 16 addresses each.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let ranges: Vec<IpNet> = text
             .split(',')
