@@ -6,6 +6,7 @@
 pub use k8s_openapi as k8s;
 
 pub mod apply;
+pub mod certificate_requests;
 pub mod columns;
 pub mod continue_token;
 pub mod cron;

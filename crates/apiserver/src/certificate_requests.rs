@@ -13,11 +13,14 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::AttributeTypeAndValue;
 
 /// The group of the kind of requests.
 pub(crate) const GROUP: &str = "certificates.k8s.io";
 /// The kind of requests.
 pub(crate) const KIND: &str = "CertificateSigningRequest";
+
+const NO_REQUEST: &str = "asn1: structure error: it is no certificate request";
 
 /// Whether the kind is that of requests.
 pub(crate) fn is_request(kind: &Kind) -> bool {
@@ -67,43 +70,60 @@ pub(crate) fn date_conditions(kind: &Kind, new: &mut Value, old: &Value) {
     }
 }
 
-/// The PKCS #10 request within a request, in DER.
-fn der(object: &Value) -> Option<Vec<u8>> {
-    let pem = STANDARD.decode(object["spec"]["request"].as_str()?).ok()?;
-    let block = Pem::iter_from_buffer(&pem).next()?.ok()?;
-    Some(block.contents).filter(|_| block.label == "CERTIFICATE REQUEST")
+/// Who a request is about.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) common_names: Vec<String>,
+    pub(crate) organizations: Vec<String>,
 }
 
-/// The organizations in the subject of what is asked for.
-pub(crate) fn organizations(object: &Value) -> Vec<String> {
-    let der = der(object).unwrap_or_default();
-    let Ok((_, request)) = X509CertificationRequest::from_der(&der) else {
-        return Vec::new();
-    };
-    let organizations = request.certification_request_info.subject.iter_organization();
-    organizations
-        .map(|group| String::from_utf8_lossy(group.as_slice()).into_owned())
-        .collect()
+/// The PKCS #10 request within a request, in DER, as the signer reads it too.
+fn der(object: &Value) -> Result<Vec<u8>, &'static str> {
+    // What is not even Base64 has no block either.
+    let pem = STANDARD.decode(object["spec"]["request"].as_str().unwrap_or_default());
+    api::certificate_requests::der(&pem.unwrap_or_default())
+}
+
+/// The subject of what is asked for; whoever cannot tell what it is must refuse the request.
+pub(crate) fn subject(object: &Value) -> Result<Subject, &'static str> {
+    let der = der(object)?;
+    let (_, request) = X509CertificationRequest::from_der(&der).map_err(|_| NO_REQUEST)?;
+    let subject = &request.certification_request_info.subject;
+    Ok(Subject {
+        common_names: texts(subject.iter_common_name())?,
+        organizations: texts(subject.iter_organization())?,
+    })
+}
+
+fn texts<'a>(attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>) -> Result<Vec<String>, &'static str> {
+    let texts: Result<_, _> = attributes.map(|value| value.as_str().map(str::to_owned)).collect();
+    texts.map_err(|_| "the subject has a name that is no text")
 }
 
 /// What is wrong with a new request: it must be one, and signed by who has its key.
 pub(crate) fn check(kind: &Kind, object: &Value) -> Option<FieldError> {
-    // What is no PEM block at all is told by the kind's own rules.
-    let der = Some(object).filter(|_| is_request(kind)).and_then(der)?;
-    let why = match X509CertificationRequest::from_der(&der) {
-        Err(_) => "asn1: structure error: it is no certificate request",
-        Ok((rest, _)) if !rest.is_empty() => "asn1: syntax error: trailing data",
-        Ok((_, request)) => match request.verify_signature() {
-            Err(X509Error::SignatureVerificationError) => "x509: the signature is not of the key in the request",
-            // Other signers may know signatures that we do not.
-            _ => return None,
-        },
-    };
+    let why = Some(object).filter(|_| is_request(kind)).and_then(request_error)?;
     Some(FieldError::invalid(
         "spec.request",
         object["spec"]["request"].clone(),
         why,
     ))
+}
+
+fn request_error(object: &Value) -> Option<&'static str> {
+    let der = match der(object) {
+        Ok(der) => der,
+        Err(why) => return Some(why),
+    };
+    match X509CertificationRequest::from_der(&der) {
+        Err(_) => Some(NO_REQUEST),
+        Ok((rest, _)) if !rest.is_empty() => Some("asn1: syntax error: trailing data"),
+        Ok((_, request)) => match request.verify_signature() {
+            Err(X509Error::SignatureVerificationError) => Some("x509: the signature is not of the key in the request"),
+            // Other signers may know signatures that we do not.
+            _ => None,
+        },
+    }
 }
 
 /// What is wrong with the certificate that is handed over.

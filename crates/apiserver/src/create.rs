@@ -209,7 +209,9 @@ async fn prepare(server: &Arc<Server>, call: &mut Call, object: &mut Value) -> O
     claims.enter(&mut change, &format!("{}/{name}", call.namespace));
     let mut errors = server.config.gates.hold_back(kind, object, None);
     errors.extend(validation::create(kind, object));
-    errors.extend(certificate_requests::check(kind, object));
+    // The kind's own rules may have found the same already.
+    let wrong = certificate_requests::check(kind, object);
+    errors.extend(wrong.filter(|wrong| errors.iter().all(|error| error.field != wrong.field)));
     if !errors.is_empty() {
         return Err(Box::new(Status::invalid(kind, &name, &errors)));
     }

@@ -282,7 +282,30 @@ async fn a_certificate_request_is_a_real_one() {
     let junk = STANDARD.encode("-----BEGIN CERTIFICATE REQUEST-----\nMAMCAQA=\n-----END CERTIFICATE REQUEST-----\n");
     let master = json!({"request": certificate_request("system:masters"), "usages": ["client auth"],
         "signerName": "kubernetes.io/kube-apiserver-client"});
+    let as_master = |change: &dyn Fn(&str) -> String| {
+        let pem = STANDARD.decode(master["request"].as_str().unwrap()).unwrap();
+        let pem = change(&String::from_utf8(pem).unwrap());
+        let mut spec = master.clone();
+        spec["request"] = json!(STANDARD.encode(pem));
+        spec
+    };
     let cases = [
+        // None of these hides the group from who checks, and shows it to who signs.
+        (
+            as_master(&|pem| format!("-----BEGIN X-----\nAA==\n-----END X-----\n{pem}")),
+            422,
+            "PEM block type must be CERTIFICATE REQUEST",
+        ),
+        (
+            as_master(&|pem| pem.replace("\r\n", "\n").replace('\n', "\r")),
+            422,
+            "PEM block type must be CERTIFICATE REQUEST",
+        ),
+        (
+            as_master(&|pem| pem.replacen("\nMI", "\nM I", 1)),
+            403,
+            "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+        ),
         (but("request", json!(forged)), 422, "the signature is not of the key"),
         (but("request", json!(junk)), 422, "asn1: structure error"),
         (
@@ -296,7 +319,7 @@ async fn a_certificate_request_is_a_real_one() {
             "supported values: \"any\", \"cert sign\", \"client auth\"",
         ),
         (
-            master,
+            master.clone(),
             403,
             "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
         ),

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use api::certificate_requests;
 use controllers_plan::certificates::{Contents, Limits, Template};
 use jiff::{SignedDuration, Timestamp};
 use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, alg_id};
+use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer, alg_id};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -126,7 +127,7 @@ impl Signer {
 
     /// The certificate (PEM) for a request (PEM), as the template says.
     pub(crate) fn sign(&self, request: &[u8], template: &Template) -> Result<String, SignError> {
-        let der = der_of(request).map_err(SignError::Unreadable)?;
+        let der = certificate_requests::der(request).map_err(SignError::Unreadable)?;
         let parsed = parse(&der).map_err(SignError::Unreadable)?;
         parsed.verify_signature().map_err(|_| SignError::Signature)?;
         let (scheme, algorithm) = SCHEMES
@@ -142,7 +143,7 @@ impl Signer {
 
 /// What a request (PEM) says.
 pub(crate) fn contents(request: &[u8]) -> Result<Contents, &'static str> {
-    let der = der_of(request)?;
+    let der = certificate_requests::der(request)?;
     let parsed = parse(&der)?;
     let subject = &parsed.certification_request_info.subject;
     let texts = |attributes: &mut dyn Iterator<Item = &x509_parser::x509::AttributeTypeAndValue<'_>>| {
@@ -171,10 +172,6 @@ pub(crate) fn end_of(certificate: &[u8]) -> Option<Timestamp> {
     let der = CertificateDer::from_pem_slice(certificate).ok()?;
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).ok()?;
     Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
-}
-
-fn der_of(request: &[u8]) -> Result<CertificateSigningRequestDer<'static>, &'static str> {
-    CertificateSigningRequestDer::from_pem_slice(request).map_err(|_| "PEM block type must be CERTIFICATE REQUEST")
 }
 
 fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, &'static str> {

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::API_CLIENT;
+
+/// The group that may do everything.
+const MASTERS: &str = "system:masters";
+
 /// What the PKCS #10 request within a CertificateSigningRequest asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -43,6 +48,17 @@ impl Contents {
         } else {
             Err("subject organization is not system:nodes".to_owned())
         }
+    }
+
+    /// Why nobody gets such a certificate to show to the API server. The API server refuses these requests already; what
+    /// it once took must not become the key to everything either.
+    pub(super) fn check_api_client(&self) -> Result<(), String> {
+        if self.organizations.iter().any(|group| group == MASTERS) {
+            return Err(format!(
+                "use of {API_CLIENT} signer with {MASTERS} group is not allowed"
+            ));
+        }
+        Ok(())
     }
 
     /// Why it is not a request for the certificate that a kubelet shows to the API server.

@@ -80,7 +80,7 @@ pub fn judge(
     };
     let usages = request.spec.usages.as_deref().unwrap_or_default();
     let checked = match request.spec.signer_name.as_str() {
-        API_CLIENT => api_client_usages(usages),
+        API_CLIENT => api_client_usages(usages).and_then(|()| contents.check_api_client()),
         KUBELET_CLIENT => contents.check_kubelet_client(usages),
         KUBELET_SERVING => contents.check_kubelet_serving(usages),
         _ => Ok(()),

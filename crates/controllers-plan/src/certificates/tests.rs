@@ -146,6 +146,11 @@ fn what_was_approved_is_judged_by_its_signer() {
     two_names.common_names.push("admin".to_owned());
     let verdict = judge(&of(API_CLIENT, CLIENT, approved()), Ok(&two_names), limits(), now);
     assert_eq!(verdict, refused("subject has more than one common name"));
+    let mut master = node_contents();
+    master.organizations.push("system:masters".to_owned());
+    let verdict = judge(&of(API_CLIENT, CLIENT, approved()), Ok(&master), limits(), now);
+    let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
+    assert_eq!(verdict, refused(why));
 }
 
 #[test]

@@ -49,6 +49,10 @@ fn what_a_request_says_is_read() {
     let counts = (found.dns_names, found.ip_addresses, found.email_addresses, found.uris);
     assert_eq!(counts, (1, 1, 1, 1));
     assert!(contents(b"x").is_err());
+    // What the API server does not read is not read here either.
+    let pem = request(&asked());
+    assert!(contents(format!("-----BEGIN X-----\nAA==\n-----END X-----\n{pem}").as_bytes()).is_err());
+    assert!(contents(pem.replace("\r\n", "\n").replace('\n', "\r").as_bytes()).is_err());
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn all_groups_of_a_subject_stay() {
 fn a_request_whose_maker_has_not_its_key_is_not_signed() {
     let key = KeyPair::generate().unwrap();
     let signer = Signer::from_pem(&authority(&key), &key.serialize_pem()).unwrap();
-    let mut der = der_of(request(&asked()).as_bytes()).unwrap().to_vec();
+    let mut der = certificate_requests::der(request(&asked()).as_bytes()).unwrap();
     *der.last_mut().unwrap() ^= 1;
     let forged = certificate::pem(&der).replace("CERTIFICATE", "CERTIFICATE REQUEST");
     let refused = signer.sign(forged.as_bytes(), &template()).unwrap_err();
