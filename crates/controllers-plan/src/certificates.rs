@@ -23,8 +23,6 @@ pub const API_CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 /// Certificates that kubelets show as servers.
 pub const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
-/// Certificates without any promise.
-pub const LEGACY_UNKNOWN: &str = "kubernetes.io/legacy-unknown";
 
 fn conditions(request: &CertificateSigningRequest) -> &[CertificateSigningRequestCondition] {
     let status = request.status.as_ref();

@@ -34,6 +34,9 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
+/// The signer of `v1beta1` that signed anything.
+const LEGACY_UNKNOWN: &str = "kubernetes.io/legacy-unknown";
+
 /// The shortest life that may be asked for.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 
@@ -71,6 +74,10 @@ pub(super) fn create(request: &Place<'_>, errors: &mut Errors) {
 fn signer(name: &Place<'_>, errors: &mut Errors) {
     if name.text().is_empty() {
         errors.push(name.required(""));
+        return;
+    }
+    if name.text() == LEGACY_UNKNOWN {
+        errors.push(name.invalid("the legacy signerName is not allowed via this API version"));
         return;
     }
     let Some((domain, path)) = name.text().split_once('/') else {

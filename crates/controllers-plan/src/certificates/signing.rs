@@ -6,8 +6,7 @@ use api::k8s::apimachinery::pkg::apis::meta::v1::Time;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    API_CLIENT, Contents, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, add_condition, certificate, condition, has,
-    replace,
+    API_CLIENT, Contents, KUBELET_CLIENT, KUBELET_SERVING, add_condition, certificate, condition, has, replace,
 };
 use crate::pods::name_of;
 use crate::{Plan, Reason, Step};
@@ -56,7 +55,7 @@ pub enum Verdict {
 
 /// Whether a request waits for this signer at all.
 pub fn awaits(request: &CertificateSigningRequest) -> bool {
-    let is_ours = [API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN];
+    let is_ours = [API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING];
     has(request, "Approved")
         && !has(request, "Denied")
         && !has(request, "Failed")
@@ -83,7 +82,7 @@ pub fn judge(
         API_CLIENT => api_client_usages(usages).and_then(|()| contents.check_api_client()),
         KUBELET_CLIENT => contents.check_kubelet_client(usages),
         KUBELET_SERVING => contents.check_kubelet_serving(usages),
-        _ => Ok(()),
+        other => Err(format!("no rules are known for what {other} signs")),
     };
     // Whoever reads such a certificate could take one name or the other.
     let one_name = || match contents.common_names.len() {
@@ -113,7 +112,7 @@ fn api_client_usages(usages: &[String]) -> Result<(), String> {
     }
 }
 
-fn template(
+pub(super) fn template(
     usages: &[String],
     expiration_seconds: Option<i32>,
     limits: Limits,

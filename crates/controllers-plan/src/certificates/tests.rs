@@ -129,19 +129,8 @@ fn what_was_approved_is_judged_by_its_signer() {
         judged(KUBELET_SERVING, &["digital signature", "server auth"], approved()),
         refused("DNS or IP subjectAltName is required")
     );
-    let Verdict::Sign(template) = judged(
-        LEGACY_UNKNOWN,
-        &["netscape sgc", "any", "crl sign", "signing"],
-        approved(),
-    ) else {
-        panic!("legacy-unknown signs anything");
-    };
-    assert_eq!(template.key_usages, [0, 6]);
-    assert_eq!(
-        template.extended_key_usages,
-        [&[2, 5, 29, 37, 0][..], &[2, 16, 840, 1, 113_730, 4, 1]]
-    );
-    assert!(matches!(judged(LEGACY_UNKNOWN, &["x"], approved()), Verdict::Hold(_)));
+    let legacy = "kubernetes.io/legacy-unknown";
+    assert_eq!(judged(legacy, CLIENT, approved()), Verdict::Rest, "it has no rules");
     let mut two_names = node_contents();
     two_names.common_names.push("admin".to_owned());
     let verdict = judge(&of(API_CLIENT, CLIENT, approved()), Ok(&two_names), limits(), now);
@@ -151,6 +140,21 @@ fn what_was_approved_is_judged_by_its_signer() {
     let verdict = judge(&of(API_CLIENT, CLIENT, approved()), Ok(&master), limits(), now);
     let why = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
     assert_eq!(verdict, refused(why));
+}
+
+#[test]
+fn usages_become_extensions_in_order() {
+    let template = |usages: &[&str]| {
+        let usages: Vec<String> = usages.iter().map(|&usage| usage.to_owned()).collect();
+        signing::template(&usages, None, limits(), at("2026-11-22T12:00:00Z"))
+    };
+    let made = template(&["netscape sgc", "any", "crl sign", "signing"]).unwrap();
+    assert_eq!(made.key_usages, [0, 6]);
+    assert_eq!(
+        made.extended_key_usages,
+        [&[2, 5, 29, 37, 0][..], &[2, 16, 840, 1, 113_730, 4, 1]]
+    );
+    assert!(template(&["x"]).is_err());
 }
 
 #[test]
