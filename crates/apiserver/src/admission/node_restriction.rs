@@ -2,6 +2,7 @@
 
 use super::{Operation, Review};
 use crate::authz;
+use crate::certificate_requests;
 use crate::create::text;
 use crate::node_authorizer::node_of;
 use crate::status::Outcome;
@@ -9,6 +10,12 @@ use crate::tokens::claims::Binding;
 use crate::user::User;
 use serde_json::Value;
 use std::collections::BTreeSet;
+
+/// The signers of certificates that say who a node is.
+const NODE_SIGNERS: [&str; 2] = [
+    "kubernetes.io/kubelet-serving",
+    "kubernetes.io/kube-apiserver-client-kubelet",
+];
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -38,6 +45,7 @@ pub(super) fn validate(review: &Review<'_>, object: &Value) -> Outcome<()> {
         ("", "Pod") => pod(review, object, node),
         ("", "Node") => own_node(review, object, node),
         ("", "PersistentVolume") => volume(review, object, node),
+        (certificate_requests::GROUP, certificate_requests::KIND) => certificate_request(review, object, node),
         ("coordination.k8s.io", "Lease") => lease(review, object, node),
         ("storage.k8s.io", "CSINode") if name(object) != node => Err(review.forbidden(
             object,
@@ -148,6 +156,22 @@ fn volume(review: &Review<'_>, object: &Value, node: &str) -> Outcome<()> {
         object,
         &format!("node {node:?} can only change local volumes of its own"),
     ))
+}
+
+/// A node asks for certificates of its own name only.
+fn certificate_request(review: &Review<'_>, object: &Value, node: &str) -> Outcome<()> {
+    let signer = object["spec"]["signerName"].as_str().unwrap_or_default();
+    if review.operation != Operation::Create || !NODE_SIGNERS.contains(&signer) {
+        return Ok(());
+    }
+    let subject = certificate_requests::subject(object)
+        .map_err(|why| review.forbidden(object, &format!("unable to parse csr: {why}")))?;
+    let own = format!("system:node:{node}");
+    if subject.common_names != [own.as_str()] {
+        let why = format!("can only create a node CSR with CN={own}");
+        return Err(review.forbidden(object, &why));
+    }
+    Ok(())
 }
 
 fn lease(review: &Review<'_>, object: &Value, node: &str) -> Outcome<()> {

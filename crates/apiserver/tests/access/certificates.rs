@@ -86,3 +86,38 @@ async fn who_answers_needs_the_right_to_sign() {
         "{message}"
     );
 }
+
+#[tokio::test]
+async fn a_node_asks_for_certificates_of_its_own_name() {
+    let api = Api::new().await;
+    let node = api.as_user(User::new("system:node:vm", ["system:nodes", "system:authenticated"]));
+    may(
+        &api,
+        "system:node:vm",
+        json!([{"verbs": ["create"], "apiGroups": ["certificates.k8s.io"],
+        "resources": ["certificatesigningrequests"]}]),
+    )
+    .await;
+    let ask = async |name: &str, signer: &str, names: &[&str]| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in names {
+            params.distinguished_name.push(rcgen::DnType::CommonName, *name);
+        }
+        let request = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let request = json!({"metadata": {"name": name}, "spec": {"signerName": signer, "usages": ["client auth"],
+            "request": STANDARD.encode(request.pem().unwrap())}});
+        node.post(PATH, &request).await
+    };
+    for (place, signer) in ["kubelet-serving", "kube-apiserver-client-kubelet"].iter().enumerate() {
+        let signer = format!("kubernetes.io/{signer}");
+        for names in [&["system:node:other"][..], &["vm"], &[]] {
+            let (code, _, message) = ask("r", &signer, names).await.failure();
+            assert_eq!(code, 403);
+            let words = "can only create a node CSR with CN=system:node:vm";
+            assert!(message.contains(words), "{message}");
+        }
+        ask(&format!("own-{place}"), &signer, &["system:node:vm"]).await.ok();
+    }
+    ask("else", "example.com/a", &["system:node:other"]).await.ok();
+}
