@@ -61,7 +61,6 @@ pub(crate) async fn insert(
         // A new object has no status but the one the server gives it, and nobody owns fields of it.
         remove(&mut object, "status");
     }
-    certificate_requests::sign(kind, &mut object, &call.user);
     defaults::apply(kind, &mut object);
     if ownership == Ownership::Track {
         let (manager, time) = (call.manager(), clock::now_text());
@@ -76,6 +75,8 @@ pub(crate) async fn insert(
         // A job's name goes into the labels of its pods, so it cannot wait for the attempt to store it.
         generate_name(&mut object["metadata"]);
     }
+    // After the steps that may change the object: no webhook says who asks for a certificate.
+    certificate_requests::sign(kind, &mut object, &call.user);
     strategy::prepare_create(kind, &mut object);
     server.check_types(kind, &mut object, None);
     let warnings = validation::warnings(kind, &object, None);

@@ -293,3 +293,30 @@ async fn mutations_change_what_is_written() {
         "name and namespace of an object cannot be changed",
     );
 }
+
+#[tokio::test]
+async fn no_mutation_says_who_asks_for_a_certificate() {
+    use base64::Engine;
+    let api = Api::new().await;
+    let spec = json!({
+        "reinvocationPolicy": "Never",
+        "matchConstraints": rules("certificates.k8s.io", &["certificatesigningrequests"], &["CREATE"]),
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression":
+            "[JSONPatch{op: 'add', path: '/spec/username', value: 'system:node:vm'}, \
+              JSONPatch{op: 'add', path: '/spec/groups', value: ['system:nodes']}, \
+              JSONPatch{op: 'add', path: '/metadata/labels', value: {'a': 'b'}}]"}}],
+    });
+    bound(&api, "mutating", "somebody", spec, json!({})).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    let pem = base64::engine::general_purpose::STANDARD.encode(request.pem().unwrap());
+    let request = json!({"metadata": {"name": "r"}, "spec": {"signerName": "example.com/a", "usages": ["client auth"],
+        "request": pem}});
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let made = api.post(path, &request).await.ok();
+    assert_eq!(
+        (&made["metadata"]["labels"]["a"], &made["spec"]["username"]),
+        (&json!("b"), &json!("admin"))
+    );
+    assert_ne!(made["spec"]["groups"], json!(["system:nodes"]));
+}
