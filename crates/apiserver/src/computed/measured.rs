@@ -4,6 +4,9 @@ use super::prometheus::samples;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// Nobody measures over a longer time than this; a kubelet that says so has a wrong clock.
+const WINDOW_MS_MAX: i64 = 10 * 60 * 1000;
+
 /// CPU time and memory at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Point {
@@ -43,9 +46,12 @@ struct Halves {
 impl Halves {
     fn whole(&self, now_ms: i64) -> Option<Point> {
         let (cpu_s, at_ms) = self.cpu?;
-        Some(Point {
+        let memory_bytes = self.memory_bytes?;
+        // The text is a kubelet's: it may say NaN.
+        let is_amount = |value: f64| value.is_finite() && value >= 0.0;
+        (is_amount(cpu_s) && is_amount(memory_bytes)).then(|| Point {
             cpu_s,
-            memory_bytes: self.memory_bytes?,
+            memory_bytes,
             at_ms: at_ms.unwrap_or(now_ms),
         })
     }
@@ -97,10 +103,11 @@ impl Measured {
     }
 }
 
-/// `None` if the clock stood still, or the count began anew.
+/// `None` if the clock stood still or jumped, or the count began anew.
 fn since(earlier: Point, later: Point) -> Option<Use> {
-    let window_ms = later.at_ms - earlier.at_ms;
-    if window_ms <= 0 || later.cpu_s < earlier.cpu_s {
+    // The times are the kubelet's, so their difference may be none.
+    let window_ms = later.at_ms.checked_sub(earlier.at_ms)?;
+    if !(1..=WINDOW_MS_MAX).contains(&window_ms) || later.cpu_s < earlier.cpu_s {
         return None;
     }
     #[expect(clippy::cast_precision_loss, reason = "windows are of minutes")]
@@ -184,6 +191,21 @@ mod tests {
         assert_eq!(later.node_since(&earlier), None);
         assert_eq!(earlier.node_since(&earlier), None);
         assert_eq!(later.node_since(&Measured::default()), None);
+    }
+
+    #[test]
+    fn what_cannot_be_says_nothing() {
+        let usual = told(10.0, 4096, 1_000);
+        for at_ms in [i64::MIN, i64::MAX, 1_001 + WINDOW_MS_MAX] {
+            assert_eq!(told(12.0, 4096, at_ms).node_since(&usual), None);
+        }
+        assert_eq!(usual.node_since(&told(1.0, 4096, i64::MIN)), None);
+        for cpu_s in [f64::NAN, f64::INFINITY, -1.0] {
+            let later = told(cpu_s, 4096, 11_000);
+            assert_eq!((later.node, later.containers.len()), (None, 0), "{cpu_s}");
+        }
+        let text = "node_cpu_usage_seconds_total 1 1\nnode_memory_working_set_bytes NaN 1\n";
+        assert_eq!(Measured::read(text, 0).node, None);
     }
 
     #[test]
