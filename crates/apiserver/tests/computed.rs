@@ -127,6 +127,38 @@ async fn nodes_and_pods_use_what_their_kubelets_counted() {
 }
 
 #[tokio::test]
+async fn a_kubelet_that_failed_is_left_alone_for_a_while() {
+    let authority = Authority::new().unwrap();
+    let client = authority.client("kube-apiserver-kubelet-client", "system:masters");
+    let api = Api::with(Config {
+        kubelet_client: Some(Arc::new(client.unwrap())),
+        ..Config::default()
+    })
+    .await;
+    let kubelet = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = kubelet.local_addr().unwrap().port();
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        // Hangs up at once.
+        while kubelet.accept().await.is_ok() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    api.post("/api/v1/nodes", &json!({"metadata": {"name": "vm"}}))
+        .await
+        .ok();
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
+    api.patch("/api/v1/nodes/vm/status", "merge", &status).await.ok();
+    let read = async || api.get(&format!("{METRICS}/nodes")).await.ok()["items"].clone();
+    assert_eq!(read().await, json!([]));
+    let first = asked.load(Ordering::SeqCst);
+    assert_eq!(read().await, json!([]));
+    assert_eq!((first > 0, asked.load(Ordering::SeqCst)), (true, first));
+}
+
+#[tokio::test]
 async fn what_nobody_measures_is_not_found() {
     let Scene { api, .. } = scene().await;
     let (code, _, message) = api.get(&format!("{METRICS}/nodes/other")).await.failure();

@@ -12,6 +12,7 @@ use crate::kubelet;
 use crate::server::Server;
 use crate::status::Outcome;
 use crate::stored::Stored;
+use api::error::Status;
 use axum::body::Body;
 use futures::future::join_all;
 use http::Request;
@@ -30,7 +31,7 @@ const WINDOW_MAX: Duration = Duration::from_secs(5 * 60);
 /// Over how long is measured when there is nothing older.
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// How long a kubelet may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a kubelet with a few hundred containers tells is a tenth of this.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
@@ -44,6 +45,14 @@ pub(crate) struct ResourceMetrics {
 struct Answers {
     earlier: Option<Answer>,
     later: Option<Answer>,
+    /// If the kubelet did not answer when it was asked last.
+    failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    status: Box<Status>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,26 +77,44 @@ impl ResourceMetrics {
 }
 
 impl Answers {
-    /// What was told at two moments, the later of which is not long ago.
+    /// What was told at two moments, the later of which is not long ago. A kubelet that did not answer is left alone for
+    /// a while: whoever waited for the same answer would wait in vain again, one after the other.
     async fn refresh(&mut self, server: &Server, node: &str) -> Outcome<Pair> {
-        let is_within = |answer: &Option<Answer>, age: Duration| {
-            answer.as_ref().is_some_and(|answer| answer.heard_at.elapsed() < age)
+        if let Some(failure) = &self.failure
+            && failure.at.elapsed() < FRESH
+        {
+            return Err(failure.status.clone());
+        }
+        let pair = self.renew(server, node).await;
+        self.failure = pair.as_ref().err().map(|status| Failure {
+            at: Instant::now(),
+            status: status.clone(),
+        });
+        pair
+    }
+
+    async fn renew(&mut self, server: &Server, node: &str) -> Outcome<Pair> {
+        let later = match &self.later {
+            Some(later) if later.heard_at.elapsed() < WINDOW_MAX => later.clone(),
+            _ => {
+                self.earlier = None;
+                ask(server, node).await?
+            }
         };
-        if !is_within(&self.later, WINDOW_MAX) {
-            (self.earlier, self.later) = (None, Some(ask(server, node).await?));
+        self.later = Some(later.clone());
+        if let Some(earlier) = &self.earlier
+            && later.heard_at.elapsed() < FRESH
+        {
+            return Ok((earlier.measured.clone(), later.measured));
         }
         if self.earlier.is_none() {
             // As long as it takes for a difference that says something.
             tokio::time::sleep(FIRST_WINDOW).await;
         }
-        if self.earlier.is_none() || !is_within(&self.later, FRESH) {
-            let answer = ask(server, node).await?;
-            self.earlier = self.later.replace(answer);
-        }
-        match (&self.earlier, &self.later) {
-            (Some(earlier), Some(later)) => Ok((earlier.measured.clone(), later.measured.clone())),
-            _ => unreachable!("both were filled above"),
-        }
+        let newest = ask(server, node).await?;
+        let pair = (later.measured.clone(), newest.measured.clone());
+        (self.earlier, self.later) = (Some(later), Some(newest));
+        Ok(pair)
     }
 }
 
