@@ -34,8 +34,9 @@ pub(crate) struct Caches {
     pub(crate) refusals: Refusals,
     /// The scales that were asked of the server, by the uid of their owners.
     scales: Mutex<HashMap<String, Scale>>,
-    /// What the server said of those who ask for certificates, by the name of the request, until it is planned.
-    accesses: Mutex<HashMap<String, Access>>,
+    /// What the server said of those who ask for certificates, by the name of the request and with its uid, until it is
+    /// planned.
+    accesses: Mutex<HashMap<String, (String, Access)>>,
     /// Those of custom resources come and go.
     custom: RwLock<BTreeMap<Kind, Custom>>,
 }
@@ -131,16 +132,19 @@ impl Caches {
         };
     }
 
-    /// What the server said of who asks for a certificate, once.
-    pub(crate) fn take_access(&self, request: &str) -> Option<Access> {
-        self.accesses.lock().expect("no panic while held").remove(request)
+    /// What the server said of who asks for a certificate, once: of another request of that name it said nothing.
+    pub(crate) fn take_access(&self, request: &str, uid: Option<&str>) -> Option<Access> {
+        let noted = self.accesses.lock().expect("no panic while held").remove(request);
+        noted
+            .filter(|(its_uid, _)| uid == Some(its_uid))
+            .map(|(_, access)| access)
     }
 
     /// Notes what the server said of who asks for a certificate, if it was asked.
-    pub(crate) fn note_access(&self, request: &str, access: Option<Access>) {
-        if let Some(access) = access {
+    pub(crate) fn note_access(&self, request: &str, uid: Option<&str>, access: Option<Access>) {
+        if let (Some(uid), Some(access)) = (uid, access) {
             let mut accesses = self.accesses.lock().expect("no panic while held");
-            accesses.insert(request.to_owned(), access);
+            accesses.insert(request.to_owned(), (uid.to_owned(), access));
         }
     }
 
@@ -259,5 +263,23 @@ fn lasting(name: Cow<'static, str>) -> &'static str {
     match name {
         Cow::Borrowed(name) => name,
         Cow::Owned(name) => name.leak(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_of_a_request_does_not_count_for_its_successor() {
+        let caches = Caches::default();
+        let noted = || caches.note_access("r", Some("old"), Some(Access::Denied));
+        noted();
+        assert!(caches.take_access("r", Some("new")).is_none());
+        noted();
+        assert!(caches.take_access("r", None).is_none());
+        noted();
+        assert!(caches.take_access("r", Some("old")).is_some());
+        assert!(caches.take_access("r", Some("old")).is_none(), "it counts once");
     }
 }

@@ -25,8 +25,9 @@ pub(crate) fn approving_row() -> Row {
         name: APPROVER,
         watches: vec![Watch::on::<CertificateSigningRequest>(itself)],
         decide: Box::new(|caches, key, _| {
-            let access = caches.take_access(&key.name);
             let request = caches.of::<CertificateSigningRequest>().get("", &key.name);
+            let uid = request.as_ref().and_then(|request| request.metadata.uid.as_deref());
+            let access = caches.take_access(&key.name, uid);
             match (request, access) {
                 (Some(request), Some(access)) => plan_approval(&request, &access),
                 _ => Plan::default(),
@@ -112,7 +113,7 @@ pub(crate) fn look_up<'a>(client: &'a Client, caches: &'a Caches, key: &'a Key) 
                 break;
             }
         }
-        caches.note_access(&key.name, access);
+        caches.note_access(&key.name, request.metadata.uid.as_deref(), access);
     })
 }
 
