@@ -130,11 +130,10 @@ impl Signer {
         let der = certificate_requests::der(request).map_err(SignError::Unreadable)?;
         let parsed = parse(&der).map_err(SignError::Unreadable)?;
         parsed.verify_signature().map_err(|_| SignError::Signature)?;
-        let (scheme, algorithm) = SCHEMES
+        let (key, algorithm) = SCHEMES
             .into_iter()
-            .find(|(scheme, _)| self.key.choose_scheme(&[*scheme]).is_some())
+            .find_map(|(scheme, algorithm)| Some((self.key.choose_scheme(&[scheme])?, algorithm)))
             .ok_or_else(|| SignError::Sign(rustls::Error::General("no signature that we know".to_owned())))?;
-        let key = self.key.choose_scheme(&[scheme]).expect("it was chosen above");
         let signed = certificate::to_be_signed(&parsed, template, &self.issuer, algorithm);
         let signature = key.sign(&signed).map_err(SignError::Sign)?;
         Ok(certificate::pem(&certificate::signed(&signed, algorithm, &signature)))
