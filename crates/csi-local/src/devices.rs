@@ -1,6 +1,7 @@
 //! Loop devices, and file systems held still: the kernel's calls for them.
 #![expect(unsafe_code, reason = "ioctls have no safe form")]
 
+use crate::mounts;
 use nix::errno::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -152,17 +153,21 @@ pub(crate) fn device_of(image: &Path) -> io::Result<Option<PathBuf>> {
 /// # Errors
 /// The kernel does not tell, or refuses.
 pub fn detach_below(dir: &Path) -> io::Result<()> {
-    let dir = match dir.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    for (path, file) in attached()? {
-        if file.starts_with(&dir) {
-            let device = open(&path)?;
-            Loop { path, device }.detach()?;
-        }
+    for (path, _) in attached_below(dir)? {
+        let device = open(&path)?;
+        Loop { path, device }.detach()?;
     }
     Ok(())
+}
+
+fn attached_below(dir: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let dir = match dir.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    let mut all = attached()?;
+    all.retain(|(_, file)| file.starts_with(&dir));
+    Ok(all)
 }
 
 /// A file system that holds still, its disk complete, until this is dropped.
@@ -177,13 +182,23 @@ impl Frozen {
         unsafe { freeze(file.as_raw_fd()) }?;
         Ok(Self(file))
     }
+}
 
-    /// Lets go what a process that was killed left frozen.
-    pub(crate) fn thaw_left(mount_point: &Path) {
-        if let Ok(file) = File::open(mount_point) {
-            drop(Self(file));
+/// Lets go on what a process that was killed or has left held still: file systems in files below a directory.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn thaw_below(dir: &Path) -> io::Result<()> {
+    for (device, _) in attached_below(dir)? {
+        if let Some(mounted) = mounts::of_device(&device)? {
+            // One that is not well keeps nobody from the others.
+            match File::open(&mounted.point) {
+                Ok(file) => drop(Frozen(file)),
+                Err(error) => tracing::error!(%error, point = %mounted.point.display(), "cannot look at a volume"),
+            }
         }
     }
+    Ok(())
 }
 
 impl Drop for Frozen {

@@ -55,24 +55,8 @@ impl Disk {
             busy: Mutex::default(),
             root,
         };
-        for id in disk.volumes.ids()? {
-            // One volume that is not well keeps nobody from the others.
-            if let Err(error) = disk.thaw_left(&id) {
-                tracing::error!(id, %error, "a volume cannot be used: its record or mount cannot be read");
-            }
-        }
+        devices::thaw_below(&disk.root)?;
         Ok(disk)
-    }
-
-    fn thaw_left(&self, id: &str) -> io::Result<()> {
-        let volume = self.volumes.get(id)?.filter(|v| v.kind.file_system().is_some());
-        if let Some(volume) = volume
-            && let Some(device) = devices::device_of(&self.content(id, volume.kind))?
-            && let Some(mounted) = mounts::of_device(&device)?
-        {
-            devices::Frozen::thaw_left(&mounted.point);
-        }
-        Ok(())
     }
 
     /// Where the file system in an image can be reached, if it is in use. That is found by the device, for a volume that

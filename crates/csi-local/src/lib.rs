@@ -21,7 +21,7 @@ mod shelf;
 mod snapshots;
 mod volume;
 
-pub use devices::detach_below;
+pub use devices::{detach_below, thaw_below};
 pub use serve::{Config, Error, serve};
 
 /// The driver's name.

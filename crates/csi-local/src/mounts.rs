@@ -11,8 +11,6 @@ use tonic::Status;
 pub(crate) struct Mounted {
     /// Where.
     pub(crate) point: PathBuf,
-    /// The part of its file system that is seen there.
-    pub(crate) root: PathBuf,
     /// The device.
     pub(crate) source: PathBuf,
     /// Whether the mount is read-only.
@@ -54,14 +52,13 @@ pub(crate) fn of_device(device: &Path) -> io::Result<Option<Mounted>> {
 /// proc(5): `36 35 98:0 /root /point options [fields] - type source options`.
 fn parse(line: &str) -> Option<Mounted> {
     let (first, last) = line.split_once(" - ")?;
-    let mut first = first.split(' ').skip(3);
-    let (root, point, options) = (first.next()?, first.next()?, first.next()?);
+    let mut first = first.split(' ').skip(4);
+    let (point, options) = (first.next()?, first.next()?);
     let mut last = last.split(' ').skip(1);
     let (source, of_all) = (last.next()?, last.next()?);
     let is_readonly = |options: &str| options.split(',').any(|option| option == "ro");
     Some(Mounted {
         point: unescape(point),
-        root: unescape(root),
         source: unescape(source),
         readonly: is_readonly(options),
         is_failed: is_readonly(of_all),
@@ -88,6 +85,11 @@ fn unescape(field: &str) -> PathBuf {
     }
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
+
+/// Options of a file system, which a mount cannot have for itself.
+const OF_FILE_SYSTEM: MsFlags = MsFlags::MS_SYNCHRONOUS
+    .union(MsFlags::MS_DIRSYNC)
+    .union(MsFlags::MS_LAZYTIME);
 
 /// Mount options in the kernel's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,10 +129,18 @@ impl Options {
         options
     }
 
+    /// The same, and nobody may write.
+    pub(crate) fn read_only(mut self, is_read_only: bool) -> Self {
+        self.flags.set(
+            MsFlags::MS_RDONLY,
+            is_read_only || self.flags.contains(MsFlags::MS_RDONLY),
+        );
+        self
+    }
+
     /// What a directory cannot be mounted with, for it has no file system of its own.
     pub(crate) fn check_for_bind(&self) -> Result<(), Status> {
-        let of_file_system = MsFlags::MS_SYNCHRONOUS | MsFlags::MS_DIRSYNC | MsFlags::MS_LAZYTIME;
-        if self.data.is_empty() && !self.flags.intersects(of_file_system) {
+        if self.data.is_empty() && !self.flags.intersects(OF_FILE_SYSTEM) {
             return Ok(());
         }
         Err(Status::invalid_argument(
@@ -148,13 +158,9 @@ pub(crate) fn mount_device(device: &Path, point: &Path, file_system: &str, optio
 }
 
 /// Shows `source` at `point`, too, with the options that a mount can have for itself.
-pub(crate) fn bind(source: &Path, point: &Path, options: &Options, readonly: bool) -> io::Result<()> {
+pub(crate) fn bind(source: &Path, point: &Path, options: &Options) -> io::Result<()> {
     mount(Some(source), point, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    let of_file_system = MsFlags::MS_SYNCHRONOUS | MsFlags::MS_DIRSYNC | MsFlags::MS_LAZYTIME;
-    let mut flags = options.flags - of_file_system;
-    if readonly {
-        flags |= MsFlags::MS_RDONLY;
-    }
+    let flags = options.flags - OF_FILE_SYSTEM;
     if flags.is_empty() {
         return Ok(());
     }
@@ -183,7 +189,6 @@ mod tests {
         let line = r"36 35 7:3 /data/pvc\0401 /mnt/a\134b ro,noatime shared:1 - ext4 /dev/loop3 rw,errors=continue";
         let mounted = parse(line).unwrap();
         assert_eq!(mounted.point, Path::new(r"/mnt/a\b"));
-        assert_eq!(mounted.root, Path::new("/data/pvc 1"));
         assert_eq!(mounted.source, Path::new("/dev/loop3"));
         assert!(mounted.readonly && !mounted.is_failed);
     }

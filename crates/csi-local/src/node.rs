@@ -185,7 +185,7 @@ fn show(disk: &Disk, id: &str, volume: &Volume, point: &Path, options: &Options)
             options
                 .check_for_bind()
                 .map_err(|s| io::Error::new(io::ErrorKind::InvalidInput, s.message()))?;
-            mounts::bind(&data, point, options, false)
+            mounts::bind(&data, point, options)
         }
         Some(file_system) => {
             let device = Loop::attach(&data, true)?;
@@ -250,14 +250,8 @@ fn publish(disk: &Arc<Disk>, request: &v1::NodePublishVolumeRequest) -> Result<v
     }
     let mode = capability::check_use(&volume, capability)?;
     let target = real(&request.target_path)?;
-    if let Some(there) = mounts::at(&target).map_err(failed("look at the mounts"))? {
-        let is_same = volume.published.iter().any(|p| p.target == target) && there.readonly == request.readonly;
-        return if is_same {
-            Ok(v1::NodePublishVolumeResponse {})
-        } else {
-            let message = format!("something else is mounted at {}", target.display());
-            Err(Status::already_exists(message))
-        };
+    if is_published(&volume, &target, request.readonly)? {
+        return Ok(v1::NodePublishVolumeResponse {});
     }
     let alone = mode == Mode::SingleNodeSingleWriter;
     check_alone(id, &volume, alone)?;
@@ -268,15 +262,33 @@ fn publish(disk: &Arc<Disk>, request: &v1::NodePublishVolumeRequest) -> Result<v
         alone,
     });
     disk.note(id, &volume)?;
-    let options = Options::of(capability::mount_flags(capability));
+    let options = Options::of(capability::mount_flags(capability)).read_only(request.readonly);
     if is_ephemeral && volume.kind.is_image() {
         show(disk, id, &volume, &target, &options).map_err(failed("mount a volume"))?;
         return Ok(v1::NodePublishVolumeResponse {});
     }
     let source = shown_at(disk, id, &volume, request)?;
-    let shown = publish_at(&source, &target, &options, request.readonly);
+    let shown = publish_at(&source, &target, &options);
     shown.map_err(failed("publish a volume"))?;
     Ok(v1::NodePublishVolumeResponse {})
+}
+
+/// Whether a volume is at a target already, as it is to be there.
+fn is_published(volume: &Volume, target: &Path, readonly: bool) -> Result<bool, Status> {
+    let Some(there) = mounts::at(target).map_err(failed("look at the mounts"))? else {
+        return Ok(false);
+    };
+    let known = volume.published.iter().find(|known| known.target == target);
+    if known.is_none_or(|known| known.readonly != readonly) {
+        let message = format!("something else is mounted at {}", target.display());
+        return Err(Status::already_exists(message));
+    }
+    if readonly && !there.readonly {
+        // We were killed before it was read-only: nobody has been given it yet.
+        mounts::unmount(target).map_err(failed("unmount what is half published"))?;
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// A volume that may have one user at a time has no second one.
@@ -309,13 +321,13 @@ fn shown_at(disk: &Disk, id: &str, volume: &Volume, request: &v1::NodePublishVol
     is_staged.then_some(staged).ok_or_else(not_staged)
 }
 
-fn publish_at(source: &Path, target: &Path, options: &Options, readonly: bool) -> io::Result<()> {
+fn publish_at(source: &Path, target: &Path, options: &Options) -> io::Result<()> {
     if fs::metadata(source)?.is_dir() {
         fs::create_dir_all(target)?;
     } else {
         fs::OpenOptions::new().create(true).append(true).open(target)?;
     }
-    mounts::bind(source, target, options, readonly)
+    mounts::bind(source, target, options)
 }
 
 fn make_ephemeral(disk: &Disk, request: &v1::NodePublishVolumeRequest) -> Result<Volume, Status> {

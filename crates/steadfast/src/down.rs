@@ -114,6 +114,8 @@ async fn remove_containers(config: &Config) -> anyhow::Result<()> {
         println!("The container runtime at {endpoint} is gone; whatever it still runs is left to it.");
         return Ok(());
     }
+    // A daemon that left in the middle of a copy holds writers still, and those cannot end.
+    csi_local::thaw_below(&local_disks::dir(config)).context("cannot let volumes go on")?;
     let shutdown = CancellationToken::new();
     let serving = match config.runtime {
         Runtime::Embedded { .. } => {

@@ -153,9 +153,21 @@ async fn an_ephemeral_volume_goes_with_its_publication() {
     }
     for kind in ["directory", "ext4"] {
         let mut driver = Driver::start().await;
-        let request = driver.publish_ephemeral("csi-1", kind);
-        driver.node.node_publish_volume(request.clone()).await.unwrap();
-        driver.node.node_publish_volume(request).await.unwrap();
+        for readonly in [true, false] {
+            let mut request = driver.publish_ephemeral("csi-1", kind);
+            request.readonly = readonly;
+            driver.node.node_publish_volume(request.clone()).await.unwrap();
+            driver.node.node_publish_volume(request).await.unwrap();
+            if readonly {
+                let refused = std::fs::write(Path::new(&driver.path("target")).join("f"), "x").unwrap_err();
+                assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{kind}");
+                let request = v1::NodeUnpublishVolumeRequest {
+                    volume_id: "csi-1".into(),
+                    target_path: driver.path("target"),
+                };
+                driver.node.node_unpublish_volume(request).await.unwrap();
+            }
+        }
         write_and_read(Path::new(&driver.path("target")), kind);
         let request = v1::NodeUnpublishVolumeRequest {
             volume_id: "csi-1".into(),
@@ -171,6 +183,55 @@ async fn an_ephemeral_volume_goes_with_its_publication() {
         assert!(left.into_inner().entries.is_empty());
         driver.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_place_that_was_to_be_read_only_and_is_not_yet_is_made_anew() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("v", "directory", 0).await;
+    driver
+        .node
+        .node_stage_volume(driver.stage("v", "directory"))
+        .await
+        .unwrap();
+    let mut request = driver.publish("v", "directory");
+    request.readonly = true;
+    driver.node.node_publish_volume(request.clone()).await.unwrap();
+    // As it is between the two steps of a read-only mount.
+    let done = std::process::Command::new("mount")
+        .args(["-o", "remount,bind,rw", &request.target_path])
+        .status();
+    assert!(done.unwrap().success());
+    std::fs::write(Path::new(&request.target_path).join("f"), "x").unwrap();
+    driver.node.node_publish_volume(request.clone()).await.unwrap();
+    let refused = std::fs::write(Path::new(&request.target_path).join("f"), "x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    driver.unmount("v").await;
+    driver.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_held_still_when_the_driver_was_killed_goes_on() {
+    if !is_root() {
+        return;
+    }
+    let mut driver = Driver::start().await;
+    driver.create("v", "ext4", 8 * MIB).await;
+    let target = driver.mount("v", "ext4").await;
+    let done = std::process::Command::new("fsfreeze")
+        .arg("--freeze")
+        .arg(&target)
+        .status();
+    assert!(done.unwrap().success());
+    let mut driver = driver.restart().await;
+    let written = tokio::task::spawn_blocking(move || std::fs::write(target.join("f"), "x"));
+    let limit = std::time::Duration::from_secs(30);
+    tokio::time::timeout(limit, written).await.unwrap().unwrap().unwrap();
+    driver.unmount("v").await;
+    driver.stop().await;
 }
 
 #[tokio::test]
