@@ -7,8 +7,8 @@ use csi::v1::node_client::NodeClient;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
 
 /// Copies may take long.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -46,7 +46,7 @@ impl Driver {
 
     /// Makes a volume.
     pub(crate) async fn create(&self, request: v1::CreateVolumeRequest) -> Result<v1::Volume, Status> {
-        let answer = self.controller().create_volume(timed(request)).await?;
+        let answer = self.controller().create_volume(csi::timed(request, TIMEOUT)).await?;
         let volume = answer.into_inner().volume;
         volume.ok_or_else(|| Status::internal("the driver's answer has no volume"))
     }
@@ -57,7 +57,10 @@ impl Driver {
             volume_id: volume_id.to_owned(),
             ..v1::DeleteVolumeRequest::default()
         };
-        self.controller().delete_volume(timed(request)).await.map(drop)
+        self.controller()
+            .delete_volume(csi::timed(request, TIMEOUT))
+            .await
+            .map(drop)
     }
 
     /// Lets a volume grow: its size then, and whether the node has to do its part.
@@ -70,7 +73,10 @@ impl Driver {
             }),
             ..v1::ControllerExpandVolumeRequest::default()
         };
-        let answer = self.controller().controller_expand_volume(timed(request)).await?;
+        let answer = self
+            .controller()
+            .controller_expand_volume(csi::timed(request, TIMEOUT))
+            .await?;
         let answer = answer.into_inner();
         Ok((answer.capacity_bytes, answer.node_expansion_required))
     }
@@ -78,15 +84,4 @@ impl Driver {
     fn controller(&self) -> ControllerClient<Channel> {
         ControllerClient::new(self.channel.clone())
     }
-}
-
-fn timed<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(TIMEOUT);
-    request
-}
-
-/// An answer as people are told it.
-pub(crate) fn told(status: &Status) -> String {
-    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
 }

@@ -1,6 +1,5 @@
 //! Claims that ask for more than they have: the driver lets the volume grow, and what is left to do is the node's part.
 
-use crate::driver::told;
 use crate::provision::{size, units};
 use crate::run::{Context, Error};
 use api::k8s::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimCondition};
@@ -56,7 +55,7 @@ pub(crate) async fn grow(
     let (bytes, is_for_node) = match context.driver.expand(&handle, wanted).await {
         Ok(grown) => grown,
         Err(status) => {
-            let why = format!("resize volume {name} by resizer failed: {}", told(&status));
+            let why = format!("resize volume {name} by resizer failed: {}", csi::told(&status));
             return Err(context.fail(claim, "VolumeResizeFailed", why).await);
         }
     };

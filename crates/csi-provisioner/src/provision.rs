@@ -1,7 +1,6 @@
 //! A volume for a claim: the driver makes it, and a PersistentVolume tells of it.
 
 use crate::claims::{SELECTED_NODE, is_ours};
-use crate::driver::told;
 use crate::run::{Context, Error};
 use api::k8s::api::core::v1::{
     CSIPersistentVolumeSource, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference,
@@ -55,7 +54,7 @@ pub(crate) async fn provision(
             if status.code() == Code::ResourceExhausted {
                 choose_again(context, claim).await?;
             }
-            return Err(context.fail(claim, FAILED, why(told(&status))).await);
+            return Err(context.fail(claim, FAILED, why(csi::told(&status))).await);
         }
     };
     let handle = made.volume_id.clone();
@@ -71,7 +70,7 @@ pub(crate) async fn provision(
             };
             if !is_ours(context, &known) {
                 let deleted = context.driver.delete(&handle).await;
-                deleted.map_err(|status| Error::Told(told(&status)))?;
+                deleted.map_err(|status| Error::Told(csi::told(&status)))?;
             }
             return Ok(());
         }

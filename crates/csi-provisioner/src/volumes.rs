@@ -1,7 +1,6 @@
 //! Volumes that their claims have left: the driver removes them, then their objects go.
 
 use crate::claims::{annotation, is_ours};
-use crate::driver::told;
 use crate::provision::{FINALIZER, PROVISIONED_BY};
 use crate::run::{Context, Error};
 use api::k8s::api::core::v1::PersistentVolume;
@@ -71,7 +70,7 @@ pub(crate) async fn reconcile(volume: Arc<PersistentVolume>, context: Arc<Contex
                 // A pod that was deleted by force is still ending.
                 return Ok(Action::requeue(IN_USE));
             }
-            return Err(context.fail(&current, "VolumeFailedDelete", told(&status)).await);
+            return Err(context.fail(&current, "VolumeFailedDelete", csi::told(&status)).await);
         }
         let params = DeleteParams {
             preconditions: Some(Preconditions {

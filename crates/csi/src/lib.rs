@@ -16,6 +16,8 @@ pub mod registration {
     include!("pluginregistration.rs");
 }
 
+mod call;
 mod socket;
 
+pub use call::{timed, told};
 pub use socket::{EndpointError, connect, listen, path_of};

@@ -2,6 +2,7 @@
 
 use crate::cgroup;
 use crate::config::DEFAULT_CGROUP_ROOT;
+use crate::csi::mount::staging_root;
 use crate::runtime::Runtime;
 use crate::volumes::{mounts, take_away, tree};
 use std::path::{Path, PathBuf};
@@ -114,7 +115,7 @@ async fn remove_directories(root: &Path) -> Result<(), CleanupError> {
     }
     mounts::unmount_below(&pods).map_err(read)?;
     // What drivers staged there.
-    let staged = root.join("plugins/kubernetes.io/csi");
+    let staged = staging_root(root);
     let removed = mounts::unmount_below(&staged).and_then(|()| tree::remove(&staged));
     removed.map_err(|source| CleanupError::Read { path: staged, source })
 }

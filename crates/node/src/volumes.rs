@@ -78,7 +78,11 @@ pub(crate) async fn prepare(node: &Node, pod: &Pod, sources: &Sources) -> Result
     let dir = pod_dir(&node.config.root_dir, pod.metadata.uid.as_deref().unwrap_or_default());
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let path = match claims::claim_name(pod, volume) {
-            Some(claim) => set_up_claim(node, pod, volume, &claim, &mut prepared.is_incomplete).await?,
+            Some(claim) => {
+                let claimed = set_up_claim(node, pod, volume, &claim).await?;
+                prepared.is_incomplete |= !claimed.has_grown;
+                claimed.path
+            }
             None => match Source::of_pod(pod, volume) {
                 Some(source) => mount_csi(node, pod, &source).await?.path,
                 None => {
@@ -92,14 +96,15 @@ pub(crate) async fn prepare(node: &Node, pod: &Pod, sources: &Sources) -> Result
     Ok(prepared)
 }
 
+/// The volume of a claim, ready.
+struct Claimed {
+    path: PathBuf,
+    /// Whether it is as large as it should be.
+    has_grown: bool,
+}
+
 /// Makes the volume of a claim ready.
-async fn set_up_claim(
-    node: &Node,
-    pod: &Pod,
-    volume: &Volume,
-    claim: &str,
-    is_incomplete: &mut bool,
-) -> Result<PathBuf, VolumeError> {
+async fn set_up_claim(node: &Node, pod: &Pod, volume: &Volume, claim: &str) -> Result<Claimed, VolumeError> {
     let unusable = |why| VolumeError::Claim {
         volume: volume.name.clone(),
         why,
@@ -118,16 +123,19 @@ async fn set_up_claim(
     let Some(source) = source else {
         let place = claims::place_of(&bound.volume).map_err(unusable)?;
         let group = fs_group(pod);
-        return blocking(&place.volume.clone(), move || set_up_place(&place, group)).await;
+        let path = blocking(&place.volume.clone(), move || set_up_place(&place, group)).await?;
+        return Ok(Claimed { path, has_grown: true });
     };
     let mount = mount_csi(node, pod, &source).await?;
+    let mut has_grown = true;
     if let Some(size) = expand::due(&bound.volume, &bound.claim)
         && let Err(why) = expand::expand(node, pod, &source, &mount, &bound.claim, size).await
     {
         tracing::warn!(why, volume = source.name, "a volume has not grown, trying again");
-        *is_incomplete = true;
+        has_grown = false;
     }
-    Ok(mount.path)
+    let path = mount.path;
+    Ok(Claimed { path, has_grown })
 }
 
 async fn mount_csi(node: &Node, pod: &Pod, source: &Source) -> Result<Mount, VolumeError> {

@@ -1,6 +1,6 @@
 //! Volumes that have become larger and are to grow on this node, too: the driver is asked, and the claim told.
 
-use super::mount::{Mount, secrets, timed};
+use super::mount::{Mount, TIMEOUT, secrets};
 use super::request::{Group, capability};
 use super::source::Source;
 use crate::events::Severity;
@@ -96,10 +96,8 @@ async fn ask(node: &Node, source: &Source, mount: &Mount, size: &Quantity) -> Re
     };
     let lock = node.drivers.lock(&source.driver, &source.handle);
     let _one_at_a_time = lock.lock().await;
-    let grown = driver.node().node_expand_volume(timed(request)).await;
-    grown
-        .map(drop)
-        .map_err(|status| format!("rpc error: code = {:?} desc = {}", status.code(), status.message()))
+    let grown = driver.node().node_expand_volume(csi::timed(request, TIMEOUT)).await;
+    grown.map(drop).map_err(|status| csi::told(&status))
 }
 
 #[cfg(test)]

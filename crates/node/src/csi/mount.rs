@@ -14,10 +14,10 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tonic::{Code, Request};
+use tonic::Code;
 
 /// What drivers do may take long.
-const TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A volume that is mounted for a pod.
 #[derive(Clone, Debug)]
@@ -53,8 +53,7 @@ pub(crate) async fn mount(
     };
     let lock = node.drivers.lock(&source.driver, &source.handle);
     let _one_at_a_time = lock.lock().await;
-    let is_mounted = on_files(&record.target_path, mounts::is_mount_point).await?;
-    if is_mounted && !manner.republishes {
+    if is_whole(&dir, &record.target_path).await? && !manner.republishes {
         return Ok(mount);
     }
     let publish_context = if manner.attaches && !source.is_ephemeral {
@@ -82,12 +81,28 @@ pub(crate) async fn mount(
         let give = move |path: &Path| ownership::give_to_group(path, gid, on_mismatch);
         on_files(&record.target_path, give).await?;
     }
+    let record = Record {
+        is_whole: true,
+        ..record
+    };
+    on_files(&dir, move |dir| record.write(dir)).await?;
     Ok(mount)
 }
 
+/// Whether all was done that a mount takes. A mount alone does not say so: the agent may have ended between it and what
+/// comes after, and drivers take a second call for what it is.
+async fn is_whole(dir: &Path, target: &Path) -> Result<bool, String> {
+    let was_whole = on_files(dir, Record::read).await?.is_some_and(|record| record.is_whole);
+    Ok(was_whole && on_files(target, mounts::is_mount_point).await?)
+}
+
+/// Where volumes of all drivers are staged.
+pub(crate) fn staging_root(root: &Path) -> PathBuf {
+    root.join("plugins/kubernetes.io/csi")
+}
+
 fn record_of(root: &Path, driver: &Driver, source: &Source, dir: &Path) -> Record {
-    let staging = root
-        .join("plugins/kubernetes.io/csi")
+    let staging = staging_root(root)
         .join(&source.driver)
         .join(hex(&source.handle))
         .join("globalmount");
@@ -99,6 +114,7 @@ fn record_of(root: &Path, driver: &Driver, source: &Source, dir: &Path) -> Recor
         claim: source.claim.clone(),
         staging_path: (driver.stages && !source.is_ephemeral).then_some(staging),
         target_path: dir.join(if source.is_block { "device" } else { "mount" }),
+        is_whole: false,
     }
 }
 
@@ -144,7 +160,7 @@ impl Call<'_> {
             secrets: secrets(self.node, self.source.secrets.stage.as_ref()).await?,
             volume_context: self.source.attributes.clone(),
         };
-        let staged = self.driver.node().node_stage_volume(timed(request)).await;
+        let staged = self.driver.node().node_stage_volume(csi::timed(request, TIMEOUT)).await;
         staged.map(drop).map_err(|status| told("MountDevice", &status))
     }
 
@@ -159,7 +175,11 @@ impl Call<'_> {
             secrets: secrets(self.node, self.source.secrets.publish.as_ref()).await?,
             volume_context,
         };
-        let published = self.driver.node().node_publish_volume(timed(request)).await;
+        let published = self
+            .driver
+            .node()
+            .node_publish_volume(csi::timed(request, TIMEOUT))
+            .await;
         published.map(drop).map_err(|status| told("SetUp", &status))
     }
 }
@@ -200,7 +220,7 @@ async fn take_one_back(root: &Path, drivers: &Drivers, dir: &Path, record: &Reco
         volume_id: record.volume_handle.clone(),
         target_path: shown(&record.target_path),
     };
-    let done = driver.node().node_unpublish_volume(timed(request)).await;
+    let done = driver.node().node_unpublish_volume(csi::timed(request, TIMEOUT)).await;
     gone_is_fine(done.map(drop)).map_err(|status| told("TearDown", &status))?;
     // Drivers should have removed it; what is still mounted there is found by whoever removes the directory.
     on_files(&record.target_path, remove_empty).await?;
@@ -219,7 +239,7 @@ async fn unstage(driver: &Driver, record: &Record, staging: &Path) -> Result<(),
         volume_id: record.volume_handle.clone(),
         staging_target_path: shown(staging),
     };
-    let done = driver.node().node_unstage_volume(timed(request)).await;
+    let done = driver.node().node_unstage_volume(csi::timed(request, TIMEOUT)).await;
     gone_is_fine(done.map(drop)).map_err(|status| told("UnmountDevice", &status))?;
     let volume = staging.parent().unwrap_or(staging).to_path_buf();
     on_files(&volume, tree::remove).await
@@ -250,18 +270,7 @@ fn shown(path: &Path) -> String {
 }
 
 fn told(what: &str, status: &tonic::Status) -> String {
-    format!(
-        "{what} failed: rpc error: code = {:?} desc = {}",
-        status.code(),
-        status.message()
-    )
-}
-
-/// A call with an end.
-pub(crate) fn timed<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(TIMEOUT);
-    request
+    format!("{what} failed: {}", csi::told(status))
 }
 
 /// Work on files away from the tasks that answer.
@@ -272,4 +281,42 @@ async fn on_files<T: Send + 'static>(
     let path = path.to_path_buf();
     let done = tokio::task::spawn_blocking(move || work(&path).map_err(|e| format!("{}: {e}", path.display())));
     done.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mount_that_nobody_wrote_down_as_whole_is_done_again() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().canonicalize().unwrap().join("mount");
+        std::fs::create_dir(&target).unwrap();
+        let write = |is_whole| {
+            let record = Record {
+                driver_name: "d".into(),
+                volume_handle: "h".into(),
+                volume_lifecycle_mode: "Persistent".into(),
+                pod_volume: "v".into(),
+                claim: None,
+                staging_path: None,
+                target_path: target.clone(),
+                is_whole,
+            };
+            record.write(dir.path()).unwrap();
+        };
+        let whole = || is_whole(dir.path(), &target);
+        mounts::mount_tmpfs(&target, None).unwrap();
+        let unwritten = whole().await.unwrap();
+        write(false);
+        let halfway = whole().await.unwrap();
+        write(true);
+        let done = whole().await.unwrap();
+        mounts::unmount_below(&target).unwrap();
+        let gone = whole().await.unwrap();
+        assert_eq!((unwritten, halfway, done, gone), (false, false, true, false));
+    }
 }

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
-use tonic::Request;
 
 /// Below the agent's root.
 const DIRECTORY: &str = "plugins_registry";
@@ -115,7 +114,7 @@ fn sockets(dir: &Path) -> BTreeMap<PathBuf, Identity> {
 /// Asks a plug-in who it is, makes it known, and tells it so.
 async fn take_up(node: &Node, socket: &Path) -> Result<(), String> {
     let mut registration = RegistrationClient::new(csi::connect(socket));
-    let info = registration.get_info(timed(InfoRequest {})).await;
+    let info = registration.get_info(csi::timed(InfoRequest {}, TIMEOUT)).await;
     let info = info.map_err(|status| status.to_string())?.into_inner();
     if info.r#type != CSI {
         // Plug-ins of other kinds (devices, resources) are nobody's here.
@@ -134,7 +133,9 @@ async fn take_up(node: &Node, socket: &Path) -> Result<(), String> {
         plugin_registered: taken.is_ok(),
         error: taken.as_ref().err().cloned().unwrap_or_default(),
     };
-    let told = registration.notify_registration_status(timed(status)).await;
+    let told = registration
+        .notify_registration_status(csi::timed(status, TIMEOUT))
+        .await;
     let name = taken?;
     told.map_err(|status| status.to_string())?;
     tracing::info!(driver = name, "a CSI driver is registered");
@@ -155,11 +156,11 @@ async fn ask(info: &PluginInfo, socket: &Path) -> Result<Driver, String> {
     let mut client = NodeClient::new(channel.clone());
     let failed = |status: tonic::Status| format!("error retrieving node info: {}", status.message());
     let node = client
-        .node_get_info(timed(v1::NodeGetInfoRequest {}))
+        .node_get_info(csi::timed(v1::NodeGetInfoRequest {}, TIMEOUT))
         .await
         .map_err(failed)?;
     let capabilities = client
-        .node_get_capabilities(timed(v1::NodeGetCapabilitiesRequest {}))
+        .node_get_capabilities(csi::timed(v1::NodeGetCapabilitiesRequest {}, TIMEOUT))
         .await
         .map_err(failed)?;
     let capabilities = capabilities.into_inner().capabilities;
@@ -195,10 +196,4 @@ async fn forget(node: &Node, socket: &Path) {
     if let Err(why) = node_info::publish(node, &BTreeMap::new()).await {
         tracing::warn!(why, "the CSINode does not tell that a driver has gone");
     }
-}
-
-fn timed<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(TIMEOUT);
-    request
 }

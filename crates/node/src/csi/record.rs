@@ -31,6 +31,9 @@ pub(crate) struct Record {
     pub(crate) staging_path: Option<PathBuf>,
     /// Where it was published.
     pub(crate) target_path: PathBuf,
+    /// Whether it is mounted and given to the pod's group.
+    #[serde(default)]
+    pub(crate) is_whole: bool,
 }
 
 impl Record {
@@ -108,6 +111,7 @@ mod tests {
             claim: None,
             staging_path: Some("/s".into()),
             target_path: "/t".into(),
+            is_whole: false,
         };
         record("h").write(&place("a", "v")).unwrap();
         record("other").write(&place("b", "v")).unwrap();

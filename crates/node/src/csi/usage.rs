@@ -6,7 +6,6 @@ use csi::v1;
 use csi::v1::volume_usage::Unit;
 use std::path::Path;
 use std::time::Duration;
-use tonic::Request;
 
 /// A driver that takes longer is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,12 +38,12 @@ async fn of_volume(drivers: &Drivers, record: &Record) -> Option<Usage> {
     let driver = drivers.all().into_iter().find(|d| d.name == record.driver_name)?;
     let driver = Some(driver).filter(|driver| driver.tells_stats)?;
     let shown = |path: &Path| path.to_string_lossy().into_owned();
-    let mut request = Request::new(v1::NodeGetVolumeStatsRequest {
+    let request = v1::NodeGetVolumeStatsRequest {
         volume_id: record.volume_handle.clone(),
         volume_path: shown(&record.target_path),
         staging_target_path: record.staging_path.as_deref().map(shown).unwrap_or_default(),
-    });
-    request.set_timeout(TIMEOUT);
+    };
+    let request = csi::timed(request, TIMEOUT);
     let told = driver.node().node_get_volume_stats(request).await.ok()?.into_inner();
     let mut usage = Usage {
         name: record.pod_volume.clone(),
