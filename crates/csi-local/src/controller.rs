@@ -404,10 +404,10 @@ pub(crate) fn condition(disk: &Disk, id: &str, volume: &Volume) -> v1::VolumeCon
     }
     let staged = volume.staged.as_ref().filter(|_| volume.kind.file_system().is_some());
     if staged.is_some_and(|point| {
-        crate::mounts::at(point)
+        mountinfo::at(point)
             .ok()
             .flatten()
-            .is_some_and(|m| m.is_failed && !m.readonly)
+            .is_some_and(|m| m.is_file_system_read_only && !m.is_read_only)
     }) {
         return ill("the volume's file system has become read-only after errors");
     }

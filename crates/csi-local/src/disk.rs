@@ -1,9 +1,10 @@
 //! All volumes and snapshots of a data directory, and who works on which.
 
-use crate::mounts::{self, Mounted};
+use crate::mounts;
 use crate::shelf::Shelf;
 use crate::volume::{Kind, Snapshot, Volume, is_id};
 use crate::{content, devices};
+use mountinfo::Mounted;
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions, TryLockError};
 use std::io;
@@ -120,7 +121,7 @@ impl Disk {
     /// Whether somebody may be using a volume now.
     pub(crate) fn is_in_use(&self, id: &str, volume: &Volume) -> Result<bool, Status> {
         let look = || -> io::Result<bool> {
-            let mounts = mounts::all()?;
+            let mounts = mountinfo::all()?;
             let targets = volume.published.iter().map(|published| &published.target);
             let place = self.volumes.place(id);
             let mut points = targets.chain(&volume.staged).chain([&place]);

@@ -1,36 +1,10 @@
 //! What is mounted where, and mounting.
 
+use mountinfo::{Mounted, all};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tonic::Status;
-
-/// A mount point as the kernel tells of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mounted {
-    /// Where.
-    pub(crate) point: PathBuf,
-    /// The device.
-    pub(crate) source: PathBuf,
-    /// Whether the mount is read-only.
-    pub(crate) readonly: bool,
-    /// Whether the file system itself is read-only.
-    pub(crate) is_failed: bool,
-}
-
-/// All mounts, in the order of their making.
-pub(crate) fn all() -> io::Result<Vec<Mounted>> {
-    Ok(fs::read_to_string("/proc/self/mountinfo")?
-        .lines()
-        .filter_map(parse)
-        .collect())
-}
-
-/// The uppermost mount at exactly this path.
-pub(crate) fn at(path: &Path) -> io::Result<Option<Mounted>> {
-    Ok(all()?.into_iter().rev().find(|mounted| mounted.point == path))
-}
 
 /// A mount at a path or somewhere below it: what lies there is not all of the directory's own. The path has no links on
 /// the way, as the kernel tells of mount points.
@@ -47,43 +21,6 @@ pub(crate) fn of_device(device: &Path) -> io::Result<Option<Mounted>> {
         .filter(|mounted| mounted.source == device && mounted.point.is_dir())
         .filter(|mounted| uppermost(&mounted.point).is_some_and(|upper| upper.source == device));
     Ok(found.next().cloned())
-}
-
-/// proc(5): `36 35 98:0 /root /point options [fields] - type source options`.
-fn parse(line: &str) -> Option<Mounted> {
-    let (first, last) = line.split_once(" - ")?;
-    let mut first = first.split(' ').skip(4);
-    let (point, options) = (first.next()?, first.next()?);
-    let mut last = last.split(' ').skip(1);
-    let (source, of_all) = (last.next()?, last.next()?);
-    let is_readonly = |options: &str| options.split(',').any(|option| option == "ro");
-    Some(Mounted {
-        point: unescape(point),
-        source: unescape(source),
-        readonly: is_readonly(options),
-        is_failed: is_readonly(of_all),
-    })
-}
-
-/// Blanks and the like are written as octal numbers.
-fn unescape(field: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let digits = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok());
-        match digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(byte) if *first == b'\\' => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
 /// Options of a file system, which a mount cannot have for itself.
@@ -174,7 +111,7 @@ pub(crate) fn bind(source: &Path, point: &Path, options: &Options) -> io::Result
 
 /// Unmounts all that is mounted at a path, however often.
 pub(crate) fn unmount(point: &Path) -> io::Result<()> {
-    while at(point)?.is_some() {
+    while mountinfo::at(point)?.is_some() {
         umount2(point, MntFlags::UMOUNT_NOFOLLOW)?;
     }
     Ok(())
@@ -183,15 +120,6 @@ pub(crate) fn unmount(point: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mountinfo() {
-        let line = r"36 35 7:3 /data/pvc\0401 /mnt/a\134b ro,noatime shared:1 - ext4 /dev/loop3 rw,errors=continue";
-        let mounted = parse(line).unwrap();
-        assert_eq!(mounted.point, Path::new(r"/mnt/a\b"));
-        assert_eq!(mounted.source, Path::new("/dev/loop3"));
-        assert!(mounted.readonly && !mounted.is_failed);
-    }
 
     #[test]
     fn options() {

@@ -150,7 +150,7 @@ fn stage(disk: &Arc<Disk>, request: &v1::NodeStageVolumeRequest) -> Result<v1::N
     let point = real(&request.staging_target_path)?;
     let options = Options::of(capability::mount_flags(capability));
     if let Some(other) = volume.staged.as_ref().filter(|staged| **staged != point) {
-        let is_there = mounts::at(other).map_err(failed("look at the mounts"))?.is_some();
+        let is_there = mountinfo::at(other).map_err(failed("look at the mounts"))?.is_some();
         if is_there {
             let message = format!("volume {id} is staged at {} already", other.display());
             return Err(Status::failed_precondition(message));
@@ -176,7 +176,7 @@ fn show(disk: &Disk, id: &str, volume: &Volume, point: &Path, options: &Options)
         Loop::attach(&data, false)?;
         return Ok(());
     }
-    if mounts::at(point)?.is_some() {
+    if mountinfo::at(point)?.is_some() {
         return Ok(());
     }
     fs::create_dir_all(point)?;
@@ -275,7 +275,7 @@ fn publish(disk: &Arc<Disk>, request: &v1::NodePublishVolumeRequest) -> Result<v
 
 /// Whether a volume is at a target already, as it is to be there.
 fn is_published(volume: &Volume, target: &Path, readonly: bool) -> Result<bool, Status> {
-    let Some(there) = mounts::at(target).map_err(failed("look at the mounts"))? else {
+    let Some(there) = mountinfo::at(target).map_err(failed("look at the mounts"))? else {
         return Ok(false);
     };
     let known = volume.published.iter().find(|known| known.target == target);
@@ -283,7 +283,7 @@ fn is_published(volume: &Volume, target: &Path, readonly: bool) -> Result<bool, 
         let message = format!("something else is mounted at {}", target.display());
         return Err(Status::already_exists(message));
     }
-    if readonly && !there.readonly {
+    if readonly && !there.is_read_only {
         // We were killed before it was read-only: nobody has been given it yet.
         mounts::unmount(target).map_err(failed("unmount what is half published"))?;
         return Ok(false);
@@ -293,7 +293,7 @@ fn is_published(volume: &Volume, target: &Path, readonly: bool) -> Result<bool, 
 
 /// A volume that may have one user at a time has no second one.
 fn check_alone(id: &str, volume: &Volume, alone: bool) -> Result<(), Status> {
-    let mounts = mounts::all().map_err(failed("look at the mounts"))?;
+    let mounts = mountinfo::all().map_err(failed("look at the mounts"))?;
     let others = volume.published.iter().filter(|p| alone || p.alone);
     let mut active = others.filter(|p| mounts.iter().any(|mounted| mounted.point == p.target));
     match active.next() {
@@ -316,8 +316,8 @@ fn shown_at(disk: &Disk, id: &str, volume: &Volume, request: &v1::NodePublishVol
         return Ok(disk.content(id, volume.kind));
     }
     let staged = real(&request.staging_target_path)?;
-    let is_staged =
-        volume.staged.as_ref() == Some(&staged) && mounts::at(&staged).map_err(failed("look at the mounts"))?.is_some();
+    let is_staged = volume.staged.as_ref() == Some(&staged)
+        && mountinfo::at(&staged).map_err(failed("look at the mounts"))?.is_some();
     is_staged.then_some(staged).ok_or_else(not_staged)
 }
 
@@ -409,7 +409,7 @@ fn check_there(id: &str, volume: &Volume, path: &str) -> Result<PathBuf, Status>
     // Where nothing can be published, nothing is.
     let path = real(path).map_err(|_| Status::not_found(format!("volume {id} is not at {path}")))?;
     let known = volume.published.iter().any(|p| p.target == path) || volume.staged.as_ref() == Some(&path);
-    let is_there = known && mounts::at(&path).map_err(failed("look at the mounts"))?.is_some();
+    let is_there = known && mountinfo::at(&path).map_err(failed("look at the mounts"))?.is_some();
     let message = || Status::not_found(format!("volume {id} is not at {}", path.display()));
     is_there.then(|| path.clone()).ok_or_else(message)
 }
