@@ -42,7 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("test-authority", &[]),
     ("conformance", &[]),
     ("bench", &[]),
-    ("fuzz", &["api", "cel"]),
+    ("fuzz", &["api", "cel", "dns"]),
     ("xtask", &["conformance"]),
 ];
 

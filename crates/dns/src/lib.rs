@@ -8,6 +8,7 @@
 
 mod answer;
 mod answerer;
+mod answers;
 mod bind;
 mod cluster;
 mod datagrams;
@@ -22,6 +23,7 @@ mod udp;
 mod upstream;
 mod zone;
 
+pub use answers::Answers;
 pub use link::{LINK_NAME, LinkError, ensure_addresses, ensure_route, remove_link};
 pub use metrics::Metrics;
 pub use serve::{Config, run};

@@ -7,14 +7,17 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::client::Body;
 use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
@@ -195,7 +198,7 @@ impl Running {
     /// Asks until the answer is as it should become.
     async fn becomes(&self, args: &str, expected: &[&str]) {
         let waiting = async { while self.short(args).await != expected {} };
-        tokio::time::timeout(std::time::Duration::from_secs(20), waiting)
+        timeout(Duration::from_secs(20), waiting)
             .await
             .expect("the answer changes");
     }
@@ -383,7 +386,7 @@ async fn server_that_would_ask_itself_asks_nobody() {
         }
     });
     let refused = async { while server.status("example.com").await.0 != "REFUSED" {} };
-    tokio::time::timeout(std::time::Duration::from_secs(30), refused)
+    timeout(Duration::from_secs(30), refused)
         .await
         .expect("the loop is found");
 }
@@ -461,6 +464,85 @@ async fn malformed_packets_do_no_harm() {
         server.short("+tcp kubernetes.default.svc.cluster.local").await,
         ["10.96.0.1"]
     );
+}
+
+#[tokio::test]
+async fn many_names_that_do_not_exist_are_all_denied() {
+    let server = start(&cluster(), "cluster.local", Upstream::Nobody).await;
+    server
+        .becomes("kubernetes.default.svc.cluster.local", &["10.96.0.1"])
+        .await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(server.address).await.unwrap();
+    let ask = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let mut packet = vec![high, low, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in [&format!("no-{number}"), "default", "svc", "cluster", "local"] {
+            packet.push(u8::try_from(label.len()).unwrap());
+            packet.extend(label.as_bytes());
+        }
+        packet.extend([0, 0, 1, 0, 1]);
+        packet
+    };
+    let mut left: HashSet<u16> = (0..10_000).collect();
+    let mut answer = [0; 512];
+    // Datagrams may be lost: what got no answer is asked again.
+    for _round in 0..20 {
+        let asked: Vec<u16> = left.iter().copied().collect();
+        for few in asked.chunks(32) {
+            for number in few {
+                socket.send(&ask(*number)).await.unwrap();
+            }
+            for _ in few {
+                let Ok(read) = timeout(Duration::from_secs(2), socket.recv(&mut answer)).await else {
+                    break;
+                };
+                let read = read.unwrap();
+                assert_eq!(answer[3] & 0xf, 3, "NXDOMAIN: {:02x?}", &answer[..read]);
+                left.remove(&u16::from_be_bytes([answer[0], answer[1]]));
+            }
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "{} have no answer", left.len());
+    assert_eq!(
+        server.short("kubernetes.default.svc.cluster.local").await,
+        ["10.96.0.1"]
+    );
+}
+
+/// Endpoints that come and go all the time: answers hold what was told at some moment, whole, and in the end the last.
+#[tokio::test]
+async fn endpoints_that_flap_are_never_mixed_up() {
+    let api = cluster();
+    let server = start(&api, "cluster.local", Upstream::Nobody).await;
+    let name = "nginx.default.svc.cluster.local";
+    server.becomes(name, &["10.244.0.5", "10.244.0.6"]).await;
+    let states = [[5, 6], [7, 8]];
+    let told: Vec<BTreeSet<String>> = states
+        .iter()
+        .map(|hosts| hosts.iter().map(|host| format!("10.244.0.{host}")).collect())
+        .collect();
+    let flap = async {
+        for hosts in states.into_iter().cycle() {
+            api.tell("endpointslices", "MODIFIED", &slice("nginx", hosts));
+            tokio::task::yield_now().await;
+        }
+    };
+    let watch = async {
+        for _ in 0..40 {
+            let answer: BTreeSet<String> = server.short(name).await.into_iter().collect();
+            assert!(told.contains(&answer), "{answer:?}");
+        }
+    };
+    tokio::select! {
+        () = watch => {}
+        () = flap => {}
+    }
+    api.tell("endpointslices", "MODIFIED", &slice("nginx", [9]));
+    server.becomes(name, &["10.244.0.9"]).await;
 }
 
 #[tokio::test]
