@@ -365,7 +365,7 @@ pub(super) fn render(operations: &[Operation], style: Style) -> Value {
     for operation in operations {
         let item = paths
             .entry(operation.path.clone())
-            .or_insert_with(|| json!({"parameters": path_parameters(&operation.path, style)}));
+            .or_insert_with(|| with_parameters(json!({}), path_parameters(&operation.path, style)));
         item[operation.method] = match style {
             Style::V2 => render_v2(operation),
             Style::V3 => render_v3(operation),
@@ -374,8 +374,17 @@ pub(super) fn render(operations: &[Operation], style: Style) -> Value {
     paths.into()
 }
 
+/// With these parameters. Where there are none the field is left out, as upstream leaves out what is empty:
+/// clients that read a document, write it and read it again get the same one.
+fn with_parameters(mut rendered: Value, parameters: Vec<Value>) -> Value {
+    if !parameters.is_empty() {
+        rendered["parameters"] = parameters.into();
+    }
+    rendered
+}
+
 /// The parameters that stand in the path.
-fn path_parameters(path: &str, style: Style) -> Value {
+fn path_parameters(path: &str, style: Style) -> Vec<Value> {
     let places = [
         ("name", "The name of the object."),
         ("namespace", "The namespace that the object is in."),
@@ -403,18 +412,18 @@ fn parameter((name, of, text): &Parameter, place: &str, style: Style) -> Value {
     parameter
 }
 
-fn common(operation: &Operation, style: Style) -> Value {
+/// The parameters that stand in the query.
+fn query_parameters(operation: &Operation, style: Style) -> Vec<Value> {
+    let parameters = operation.parameters.iter();
+    parameters.map(|found| parameter(found, "query", style)).collect()
+}
+
+fn common(operation: &Operation) -> Value {
     let [group, version, kind] = &operation.of;
-    let parameters: Vec<Value> = operation
-        .parameters
-        .iter()
-        .map(|found| parameter(found, "query", style))
-        .collect();
     json!({
         "tags": [operation.tag],
         "description": operation.description,
         "operationId": operation.id,
-        "parameters": parameters,
         "x-kubernetes-action": operation.action,
         "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
     })
@@ -431,7 +440,7 @@ fn codes(operation: &Operation) -> &'static [(&'static str, &'static str)] {
 }
 
 fn render_v3(operation: &Operation) -> Value {
-    let mut rendered = common(operation, Style::V3);
+    let mut rendered = with_parameters(common(operation), query_parameters(operation, Style::V3));
     let content = |types: &[&str], name: &str| -> Value {
         let schema = json!({"schema": Style::V3.reference(name)});
         types
@@ -462,7 +471,7 @@ fn render_v3(operation: &Operation) -> Value {
 }
 
 fn render_v2(operation: &Operation) -> Value {
-    let mut rendered = common(operation, Style::V2);
+    let mut rendered = common(operation);
     let schema = Style::V2.reference(&operation.answer);
     let mut responses: Map<String, Value> = codes(operation)
         .iter()
@@ -472,7 +481,7 @@ fn render_v2(operation: &Operation) -> Value {
     rendered["responses"] = responses.into();
     rendered["produces"] = json!(operation.answer_types());
     rendered["schemes"] = json!(["https"]);
-    let mut parameters = rendered["parameters"].take();
+    let mut parameters = query_parameters(operation, Style::V2);
     if let Some(body) = &operation.body {
         rendered["consumes"] = if body == PATCH {
             json!(operation.patch_types())
@@ -484,11 +493,7 @@ fn render_v2(operation: &Operation) -> Value {
         if body != DELETE_OPTIONS {
             parameter["required"] = json!(true);
         }
-        parameters
-            .as_array_mut()
-            .into_iter()
-            .for_each(|list| list.insert(0, parameter.clone()));
+        parameters.insert(0, parameter);
     }
-    rendered["parameters"] = parameters;
-    rendered
+    with_parameters(rendered, parameters)
 }

@@ -97,6 +97,8 @@ fn roots() -> Vec<(String, Root)> {
         root::<apiextensions::CustomResourceDefinition>(),
         root::<meta::DeleteOptions>(),
         root::<meta::ListMeta>(),
+        // Custom resources have it without any other type that is made of it.
+        root::<meta::ObjectMeta>(),
         root::<meta::Status>(),
     ]);
     roots

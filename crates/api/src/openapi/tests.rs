@@ -70,6 +70,25 @@ fn every_served_kind_is_described_with_its_operations() {
     }
 }
 
+/// Lists without members are left out, so that a Go client that writes what it read and reads it again has the same
+/// document: Go's decoder tells an empty list from an absent one, and its encoder does not.
+#[test]
+fn no_list_of_parameters_is_empty() {
+    let check = |document: &Value| {
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let item = item.as_object().unwrap();
+            assert_ne!(item.get("parameters"), Some(&json!([])), "{path}");
+            for (method, operation) in item {
+                assert_ne!(operation.get("parameters"), Some(&json!([])), "{method} {path}");
+            }
+        }
+    };
+    check(&v2_document(&[]));
+    for path in v3_index(&[])["paths"].as_object().unwrap().keys() {
+        check(&v3_document(path, &[]).unwrap());
+    }
+}
+
 #[test]
 fn identifiers_of_operations_are_unique() {
     let document = v2_document(&[]);
@@ -88,6 +107,15 @@ fn identifiers_of_operations_are_unique() {
             );
         }
     }
+}
+
+/// What `kubectl explain` says of the metadata of a custom resource, in whose document nothing else has any.
+#[test]
+fn metadata_is_described_without_other_kinds() {
+    let metadata = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let prose = prose::Prose::of(&BTreeSet::from([metadata]));
+    let described = prose.get(metadata, "creationTimestamp").unwrap();
+    assert!(described.starts_with("CreationTimestamp is a timestamp"), "{described}");
 }
 
 /// What `kubectl apply` and `explain` read of a pod, as kube-apiserver 1.36 publishes it.
