@@ -249,10 +249,7 @@ fn network_policy(spec: &Place<'_>, errors: &mut Errors) {
     for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
         for rule in spec.at(rules).items() {
             for port in rule.at("ports").items() {
-                port.at("protocol").must_be_one_of(&["SCTP", "TCP", "UDP"], errors);
-                if port.at("port").is_set() {
-                    port.at("port").must_be_port_or_name(errors);
-                }
+                network_port(&port, errors);
             }
             for peer in rule.at(peers).items() {
                 network_peer(&peer, errors);
@@ -265,6 +262,29 @@ fn network_policy(spec: &Place<'_>, errors: &mut Errors) {
     }
     for sort in types.items() {
         sort.must_be_one_of(&["Egress", "Ingress"], errors);
+    }
+}
+
+fn network_port(port: &Place<'_>, errors: &mut Errors) {
+    port.at("protocol").must_be_one_of(&["SCTP", "TCP", "UDP"], errors);
+    let (first, last) = (port.at("port"), port.at("endPort"));
+    if first.is_set() {
+        first.must_be_port_or_name(errors);
+    }
+    if !last.is_set() {
+        return;
+    }
+    match (first.is_set(), first.number()) {
+        (false, _) => errors.push(last.invalid("may not be specified when `port` is not specified")),
+        (true, None) => errors.push(last.invalid("may not be specified when `port` is non-numeric")),
+        (true, Some(number)) => {
+            if last.number().is_some_and(|end| end < number) {
+                // Upstream shows the value of the other field.
+                let shown = Place::new(first.value, last.path.clone());
+                errors.push(shown.invalid("must be greater than or equal to `port`"));
+            }
+            last.must_be_port(errors);
+        }
     }
 }
 

@@ -302,6 +302,31 @@ fn workloads() {
 }
 
 #[test]
+fn ranges_of_ports_in_network_policies() {
+    let check = |port: Value, expected: &[&str]| {
+        let policy = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}, "egress": [{"ports": [port]}]}});
+        assert_eq!(created(kind("networking.k8s.io", "networkpolicies"), &policy), expected);
+    };
+    check(json!({"port": 80, "endPort": 90}), &[]);
+    check(
+        json!({"endPort": 90}),
+        &["spec.egress[0].ports[0].endPort: Invalid value: 90: may not be specified when `port` is not specified"],
+    );
+    check(
+        json!({"port": "http", "endPort": 90}),
+        &["spec.egress[0].ports[0].endPort: Invalid value: 90: may not be specified when `port` is non-numeric"],
+    );
+    check(
+        json!({"port": 80, "endPort": 70}),
+        &["spec.egress[0].ports[0].endPort: Invalid value: 80: must be greater than or equal to `port`"],
+    );
+    check(
+        json!({"port": 80, "endPort": 70000}),
+        &["spec.egress[0].ports[0].endPort: Invalid value: 70000: must be between 1 and 65535, inclusive"],
+    );
+}
+
+#[test]
 fn leases_events_and_slices() {
     let leases = kind("coordination.k8s.io", "leases");
     assert_eq!(
