@@ -103,14 +103,8 @@ pub(crate) async fn document(
         }
         "/openid/v1/jwks" => Ok(public_document("application/jwk-set+json", &server.issuer.key_set())),
         "/version" => Ok(json_document(&version(&server.config))),
-        "/metrics" => {
-            let text = metrics::text(server).await;
-            Ok(respond::plain(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                text,
-            ))
-        }
+        "/metrics" => Ok(measurements(metrics::text(server).await)),
+        "/metrics/slis" => Ok(measurements(health::indicators(server, &request.extensions).await)),
         "/" => {
             let paths = [
                 "/.well-known/openid-configuration",
@@ -119,6 +113,7 @@ pub(crate) async fn document(
                 "/healthz",
                 "/livez",
                 "/metrics",
+                "/metrics/slis",
                 "/openapi/v2",
                 "/openapi/v3",
                 "/openid/v1/jwks",
@@ -129,6 +124,11 @@ pub(crate) async fn document(
         }
         _ => discover(server, path, query, headers),
     }
+}
+
+/// Numbers in the format of Prometheus.
+fn measurements(text: String) -> Response<Body> {
+    respond::plain(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 /// OpenAPI: made at the first request, which takes too long for a thread that serves others.

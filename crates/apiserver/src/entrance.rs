@@ -196,6 +196,8 @@ async fn document(
         None if !authz::is_public(path) => return Err(unauthorized()),
         user => user.unwrap_or_else(User::anonymous),
     };
+    // Nothing here takes long enough to be cut short, but a limit that cannot be understood is refused everywhere.
+    limit(server, query)?;
     let action = Action {
         verb: request.method.as_str().to_lowercase(),
         path: Some(path.to_owned()),

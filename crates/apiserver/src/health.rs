@@ -49,6 +49,47 @@ pub(crate) async fn get(server: &Server, path: &str, query: &Query, extensions: 
     Some(respond::plain(code, "text/plain; charset=utf-8", text))
 }
 
+/// Checks of kube-apiserver for what here is done before the server listens, and stays so: once it answers, they are
+/// well. They have upstream's names, because there are programs that look for these names: roles, classes, namespaces
+/// and Services of the system are brought into the store, definitions are read from it, and every group that is served
+/// has its APIService and its document.
+const DONE_BEFORE: [&str; 18] = [
+    "poststarthook/start-kube-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-service-ip-repair-controllers",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-status-available-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-discovery-controller",
+];
+
+/// The checks as `/metrics/slis` tells them.
+pub(crate) async fn indicators(server: &Server, extensions: &Extensions) -> String {
+    let mut text = "# HELP kubernetes_healthcheck [STABLE] Whether a check is well: 1, or 0.\n\
+                    # TYPE kubernetes_healthcheck gauge\n"
+        .to_owned();
+    for endpoint in ["healthz", "livez", "readyz"] {
+        for (name, well) in checks(server, endpoint, extensions).await {
+            let well = u8::from(well);
+            text.push_str(&format!(
+                "kubernetes_healthcheck{{name=\"{name}\",type=\"{endpoint}\"}} {well}\n"
+            ));
+        }
+    }
+    text
+}
+
 /// What is looked at, and whether it is well.
 async fn checks(server: &Server, endpoint: &str, extensions: &Extensions) -> Vec<(&'static str, bool)> {
     let store = match server.store.revision().await {
@@ -58,12 +99,11 @@ async fn checks(server: &Server, endpoint: &str, extensions: &Extensions) -> Vec
             false
         }
     };
-    // A server that answers has its roles: they are brought into the store before it listens.
-    let mut checks = vec![
-        ("ping", true),
-        ("etcd", store),
-        ("poststarthook/rbac/bootstrap-roles", true),
-    ];
+    let mut checks = vec![("ping", true), ("log", true), ("etcd", store)];
+    if endpoint == "readyz" {
+        checks.push(("informer-sync", true));
+    }
+    checks.extend(DONE_BEFORE.map(|name| (name, true)));
     if endpoint == "readyz" {
         let is_draining = extensions
             .get::<Draining>()
