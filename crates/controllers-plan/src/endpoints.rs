@@ -1,10 +1,12 @@
 //! The addresses behind Services: EndpointSlices, and the older Endpoints that some clients still read.
 //!
 //! A pod is behind a Service if the Service's selector selects it, it has an address and it has not come to its end.
-//! Services without selector are left alone: their addresses are somebody else's business.
+//! The addresses of Services without selector are somebody else's business; Endpoints that are kept for them are
+//! mirrored into EndpointSlices.
 
 pub mod legacy;
 mod member;
+pub mod mirror;
 pub mod slices;
 
 use api::k8s::api::core::v1::{Pod, Service};
@@ -54,7 +56,7 @@ fn labels_for(service: &Service, ours: &[(&str, &str)]) -> BTreeMap<String, Stri
     labels
 }
 
-/// The merge patch from one map of labels to another; `None` if they are the same.
+/// The merge patch from one map of labels (or annotations) to another; `None` if they are the same.
 fn labels_patch(is: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> Option<Value> {
     let none = BTreeMap::new();
     let is = is.unwrap_or(&none);

@@ -4,11 +4,12 @@
 pub(crate) const SIGNING: &str = "certificatesigningrequest-signing-controller";
 
 /// Aliases that are not just the name without `-controller`.
-const ALIASES: [(&str, &str); 10] = [
+const ALIASES: [(&str, &str); 11] = [
     ("csrapproving", "certificatesigningrequest-approving-controller"),
     ("csrcleaner", "certificatesigningrequest-cleaner-controller"),
     ("csrsigning", SIGNING),
     ("endpoint", "endpoints-controller"),
+    ("endpointslicemirroring", "endpointslice-mirroring-controller"),
     ("garbagecollector", "garbage-collector-controller"),
     ("nodelifecycle", "node-lifecycle-controller"),
     ("podgc", "pod-garbage-collector-controller"),

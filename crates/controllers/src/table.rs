@@ -74,6 +74,7 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
         claims::ephemeral_row(),
         endpoints::row(),
         endpoints::legacy_row(),
+        endpoints::mirroring_row(),
         garbage::row(),
         namespaces::row(),
         service_accounts::account_row(),

@@ -1,11 +1,12 @@
-//! The rows that keep the addresses behind Services: EndpointSlices, and the older Endpoints.
+//! The rows that keep the addresses behind Services: EndpointSlices, the older Endpoints, and slices of Endpoints that
+//! others keep.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::k8s::api::core::v1::{Endpoints, Node, Pod, Service};
 use api::k8s::api::discovery::v1::EndpointSlice;
-use controllers_plan::endpoints::{concerns_endpoints, legacy, selects, slices};
+use controllers_plan::endpoints::{concerns_endpoints, legacy, mirror, selects, slices};
 use controllers_plan::{Key, Kind};
 
 use super::Row;
@@ -34,6 +35,29 @@ pub(crate) fn legacy_row() -> Row {
             Watch::on::<Endpoints>(service_of_endpoints),
         ],
         decide: Box::new(|caches, key, now| legacy::plan(&observe_legacy(caches, key), now)),
+    }
+}
+
+pub(crate) fn mirroring_row() -> Row {
+    Row {
+        name: "endpointslice-mirroring-controller",
+        watches: vec![
+            Watch::on::<Service>(itself),
+            Watch::on::<Endpoints>(service_of_endpoints),
+            Watch::on::<EndpointSlice>(service_of_mirror),
+        ],
+        decide: Box::new(|caches, key, _| mirror::plan(&observe_mirrors(caches, key))),
+    }
+}
+
+fn observe_mirrors(caches: &Caches, key: &Key) -> mirror::Observed {
+    let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
+    let mut slices = caches.of::<EndpointSlice>().in_namespace(namespace);
+    slices.retain(|slice| mirror::endpoints_of(slice) == Some(name));
+    mirror::Observed {
+        service: caches.of::<Service>().get(namespace, name),
+        endpoints: caches.of::<Endpoints>().get(namespace, name),
+        slices,
     }
 }
 
@@ -134,6 +158,14 @@ fn services_of_node(caches: &Caches, change: &Change<Node>) -> Vec<Key> {
 fn service_of_slice(_: &Caches, change: &Change<EndpointSlice>) -> Vec<Key> {
     let key = |slice: &Arc<EndpointSlice>| {
         let name = slices::service_of(slice)?.to_owned();
+        Some(service_key(slice.metadata.namespace.clone().unwrap_or_default(), name))
+    };
+    change.states().filter_map(key).collect()
+}
+
+fn service_of_mirror(_: &Caches, change: &Change<EndpointSlice>) -> Vec<Key> {
+    let key = |slice: &Arc<EndpointSlice>| {
+        let name = mirror::endpoints_of(slice)?.to_owned();
         Some(service_key(slice.metadata.namespace.clone().unwrap_or_default(), name))
     };
     change.states().filter_map(key).collect()

@@ -2,10 +2,14 @@
 
 use api::k8s::api::core::v1::{Endpoints, Pod, Service};
 use api::k8s::api::discovery::v1::EndpointSlice;
+use futures::{StreamExt, TryStreamExt};
+use kube::Api;
 use kube::api::{DeleteParams, ListParams};
+use kube::runtime::watcher::Event::{Apply, InitApply};
+use kube::runtime::watcher::{Config, watcher};
 use serde_json::json;
 
-use crate::cluster::{Cluster, create, delete, patch_status, until, until_gone};
+use crate::cluster::{Cluster, PATIENCE, create, delete, patch_status, until, until_gone};
 
 fn ready(address: &str, is_ready: bool) -> serde_json::Value {
     let status = if is_ready { "True" } else { "False" };
@@ -86,4 +90,35 @@ async fn a_service_has_the_addresses_of_its_pods_as_long_as_it_lives() {
     until_gone(&endpoints, "db").await;
     until_gone(&slices, &name).await;
     cluster.stop().await;
+}
+
+/// Whoever reads EndpointSlices, such as DNS, learns of addresses that were put into Endpoints by hand.
+#[tokio::test]
+async fn endpoints_kept_by_hand_are_mirrored_as_long_as_they_live() {
+    let cluster = Cluster::start().await;
+    let service = json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 80}]}});
+    create(&cluster.of::<Service>(), service).await;
+    let endpoints = cluster.of::<Endpoints>();
+    let by_hand = json!({"metadata": {"name": "db"},
+        "subsets": [{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}]});
+    create(&endpoints, by_hand).await;
+    let slices = cluster.of::<EndpointSlice>();
+    let slice = first_of(&slices, "kubernetes.io/service-name=db").await;
+    assert_eq!(slice.endpoints.unwrap()[0].addresses, ["10.1.2.3"]);
+    delete(&endpoints, "db", &DeleteParams::default()).await;
+    until_gone(&slices, slice.metadata.name.as_deref().unwrap()).await;
+    cluster.stop().await;
+}
+
+/// The first object with these labels, once there is one.
+async fn first_of(slices: &Api<EndpointSlice>, labels: &str) -> EndpointSlice {
+    let found = async {
+        let mut stream = watcher(slices.clone(), Config::default().labels(labels)).boxed();
+        loop {
+            if let Some(Apply(slice) | InitApply(slice)) = stream.try_next().await.unwrap() {
+                return slice;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.unwrap()
 }
