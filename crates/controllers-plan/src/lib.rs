@@ -4,6 +4,7 @@
 //! else that acts. This crate must not know of a client, a clock, chance, or an async runtime; the `controllers` crate
 //! gathers what is observed and carries the plans out.
 
+pub mod attach_detach;
 pub mod certificates;
 pub mod claims;
 pub mod cronjob;

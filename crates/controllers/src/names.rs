@@ -4,7 +4,8 @@
 pub(crate) const SIGNING: &str = "certificatesigningrequest-signing-controller";
 
 /// Aliases that are not just the name without `-controller`.
-const ALIASES: [(&str, &str); 11] = [
+const ALIASES: [(&str, &str); 12] = [
+    ("attachdetach", crate::table::attach_detach::NAME),
     ("csrapproving", "certificatesigningrequest-approving-controller"),
     ("csrcleaner", "certificatesigningrequest-cleaner-controller"),
     ("csrsigning", SIGNING),

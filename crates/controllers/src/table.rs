@@ -11,6 +11,7 @@ use crate::Config;
 use crate::cache::MapToKeys;
 use crate::caches::{Caches, Watch};
 
+pub(crate) mod attach_detach;
 pub(crate) mod certificates;
 pub(crate) mod claims;
 pub(crate) mod daemonset;
@@ -72,6 +73,7 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
         claims::claim_protection_row(),
         claims::volume_protection_row(),
         claims::ephemeral_row(),
+        attach_detach::row(),
         endpoints::row(),
         endpoints::legacy_row(),
         endpoints::mirroring_row(),

@@ -6,6 +6,7 @@
     reason = "a test may panic, and its own functions are part of it"
 )]
 
+mod attachments;
 mod certificates;
 mod claims;
 mod cluster;
