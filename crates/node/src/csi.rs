@@ -4,6 +4,7 @@
 //! of a driver for a pod is written beside the pod's volume before it is asked, so that it can be taken back whatever
 //! happens in between.
 
+pub(crate) mod attachment;
 pub(crate) mod drivers;
 pub(crate) mod expand;
 pub(crate) mod mount;

@@ -2,6 +2,7 @@
 
 use crate::cgroup;
 use crate::container_config::{Parts, container_config};
+use crate::csi::attachment;
 use crate::events::Severity;
 use crate::hooks;
 use crate::images::{self, ImageError};
@@ -109,8 +110,11 @@ pub(crate) async fn prepare_volumes(ctx: Context) -> Outcome {
     match prepared {
         Ok(prepared) => Outcome::Mounted(prepared),
         Err(error) => {
-            node.recorder
-                .pod(&ctx.pod, None, Severity::Warning, "FailedMount", error.to_string());
+            if !matches!(error, VolumeError::NotAttached { is_news: false, .. }) {
+                let told = error.to_string();
+                node.recorder
+                    .pod(&ctx.pod, None, Severity::Warning, "FailedMount", told);
+            }
             Outcome::NotMounted(error)
         }
     }
@@ -119,8 +123,14 @@ pub(crate) async fn prepare_volumes(ctx: Context) -> Outcome {
 /// Takes the pod's volumes away, and its cgroup.
 pub(crate) async fn unmount_volumes(ctx: Context) -> Outcome {
     let uid = ctx.pod.metadata.uid.clone().unwrap_or_default();
-    if let Err(why) = volumes::take_away(&ctx.node.config.root_dir, Some(&ctx.node.drivers), &uid).await {
+    let root_dir = &ctx.node.config.root_dir;
+    let was_attached = attachment::concerns(root_dir, &uid).await;
+    if let Err(why) = volumes::take_away(root_dir, Some(&ctx.node.drivers), &uid).await {
         return Outcome::NotUnmounted(why);
+    }
+    if was_attached && let Err(why) = attachment::tell_use(&ctx.node).await {
+        // Whoever reports the node's status does it, then.
+        tracing::debug!(why, "volumes that are not in use any more were not told of");
     }
     let root = ctx.node.config.cgroup_root.clone();
     let swept = tokio::task::spawn_blocking(move || cgroup::remove_pod(&root, &uid)).await;

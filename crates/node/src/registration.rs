@@ -1,5 +1,6 @@
 //! The Node object: made at the start, its status kept true.
 
+use crate::csi::attachment;
 use crate::events::Severity;
 use crate::images;
 use crate::run::Node;
@@ -175,6 +176,7 @@ pub(crate) async fn run(node: Arc<Node>, mut known: NodeObject, shutdown: Cancel
             Ok(object) => known = object,
             Err(error) => tracing::debug!(%error, "the node could not be read"),
         }
+        attachment::keep_told(&node, known.status.as_ref()).await;
         let fresh = status(&node, known.status.as_ref()).await;
         let due = Timestamp::now().duration_since(reported_at).as_secs() >= REPORT_S;
         if !due && known.status.as_ref().is_some_and(|old| same_but_times(old, &fresh)) {

@@ -12,6 +12,7 @@ pub(crate) mod sub_path;
 pub(crate) mod tree;
 pub(crate) mod usage;
 
+use crate::csi::attachment::Obstacle;
 use crate::csi::mount::{self, Mount};
 use crate::csi::source::Source;
 use crate::csi::{Drivers, expand};
@@ -22,6 +23,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tokio::time::{Duration, Instant};
+
+/// A volume is waited for this long to be attached before the pod is looked at again.
+const ATTACHED_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How soon, and after a while how rarely, is looked whether it is.
+const ATTACHED_PAUSE: Duration = Duration::from_millis(25);
+const ATTACHED_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Where each volume of a pod is, by name.
 pub(crate) type Mounted = BTreeMap<String, PathBuf>;
@@ -44,6 +53,16 @@ pub(crate) enum VolumeError {
     Sources {
         /// What failed.
         why: String,
+    },
+    /// It is not attached to the node yet.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[]: context deadline exceeded"
+    )]
+    NotAttached {
+        /// The volume's name in the pod.
+        volume: String,
+        /// It has been waited for so long that people should know.
+        is_news: bool,
     },
     /// It cannot be set up.
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {why}")]
@@ -139,11 +158,28 @@ async fn set_up_claim(node: &Node, pod: &Pod, volume: &Volume, claim: &str) -> R
 }
 
 async fn mount_csi(node: &Node, pod: &Pod, source: &Source) -> Result<Mount, VolumeError> {
-    let mounted = mount::mount(node, pod, source, fs_group(pod)).await;
-    mounted.map_err(|why| VolumeError::SetUp {
-        volume: source.name.clone(),
-        why,
-    })
+    let end = Instant::now() + ATTACHED_TIMEOUT;
+    let mut pause = ATTACHED_PAUSE;
+    loop {
+        match mount::mount(node, pod, source, fs_group(pod)).await {
+            Ok(mount) => return Ok(mount),
+            Err(Obstacle::NotAttached { is_news: false }) if Instant::now() < end => {}
+            Err(Obstacle::NotAttached { is_news }) => {
+                return Err(VolumeError::NotAttached {
+                    volume: source.pod_volume.clone(),
+                    is_news,
+                });
+            }
+            Err(Obstacle::Failed(why)) => {
+                return Err(VolumeError::SetUp {
+                    volume: source.name.clone(),
+                    why,
+                });
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ATTACHED_PAUSE_MAX);
+    }
 }
 
 /// File work away from the tasks that answer; `volume` is named in errors.

@@ -50,6 +50,7 @@ impl Driver {
 pub(crate) struct Drivers {
     known: Arc<watch::Sender<BTreeMap<String, Arc<Driver>>>>,
     locks: Arc<Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>>,
+    telling: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Default for Drivers {
@@ -57,6 +58,7 @@ impl Default for Drivers {
         Self {
             known: Arc::new(watch::channel(BTreeMap::new()).0),
             locks: Arc::default(),
+            telling: Arc::default(),
         }
     }
 }
@@ -97,6 +99,11 @@ impl Drivers {
         let known = self.known.borrow();
         let all = known.values().flat_map(|driver| driver.topology.clone());
         all.collect()
+    }
+
+    /// The lock of what the API is told: one at a time tells what it knows, so that nobody tells what is over.
+    pub(crate) async fn telling(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.telling.lock().await
     }
 
     /// The lock of one volume: whoever stages, publishes or takes back holds it.

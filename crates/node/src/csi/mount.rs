@@ -1,5 +1,6 @@
 //! Volumes of drivers, mounted for pods and taken back: staged once per node, published once per pod.
 
+use super::attachment::{Obstacle, attached};
 use super::record::{self, PLUGIN, Record};
 use super::request::{Group, Manner, capability, lifecycle};
 use super::source::{Source, hex};
@@ -7,8 +8,9 @@ use super::{Driver, Drivers};
 use crate::run::Node;
 use crate::volumes::{mounts, ownership, pod_dir, tree};
 use api::k8s::api::core::v1::{Pod, Secret, SecretReference};
-use api::k8s::api::storage::v1::{CSIDriver, VolumeAttachment};
+use api::k8s::api::storage::v1::CSIDriver;
 use csi::v1;
+use futures::future::join_all;
 use kube::Api;
 use std::collections::HashMap;
 use std::io;
@@ -34,7 +36,7 @@ pub(crate) async fn mount(
     pod: &Pod,
     source: &Source,
     group: Option<(u32, bool)>,
-) -> Result<Mount, String> {
+) -> Result<Mount, Obstacle> {
     let driver = node.drivers.find(&source.driver).await?;
     let objects: Api<CSIDriver> = Api::all(node.client.clone());
     let object = objects.get_opt(&source.driver).await;
@@ -46,7 +48,8 @@ pub(crate) async fn mount(
         .join("volumes")
         .join(PLUGIN)
         .join(&source.name);
-    let record = record_of(root, &driver, source, &dir);
+    let mut record = record_of(root, &driver, source, &dir);
+    record.attached_first = manner.attaches && !source.is_ephemeral;
     let mount = Mount {
         path: record.target_path.clone(),
         staging: record.staging_path.clone(),
@@ -56,8 +59,8 @@ pub(crate) async fn mount(
     if is_whole(&dir, &record.target_path).await? && !manner.republishes {
         return Ok(mount);
     }
-    let publish_context = if manner.attaches && !source.is_ephemeral {
-        attached(node, &driver, source).await?
+    let publish_context = if record.attached_first {
+        attached(node, source, &record, &dir).await?
     } else {
         HashMap::new()
     };
@@ -115,28 +118,8 @@ fn record_of(root: &Path, driver: &Driver, source: &Source, dir: &Path) -> Recor
         staging_path: (driver.stages && !source.is_ephemeral).then_some(staging),
         target_path: dir.join(if source.is_block { "device" } else { "mount" }),
         is_whole: false,
-    }
-}
-
-/// What attaching the volume to this node gave; others attach it.
-async fn attached(node: &Node, driver: &Driver, source: &Source) -> Result<HashMap<String, String>, String> {
-    let name = format!(
-        "csi-{}",
-        hex(&format!("{}{}{}", source.handle, driver.name, node.config.node_name))
-    );
-    let attachments: Api<VolumeAttachment> = Api::all(node.client.clone());
-    let attachment = attachments.get_opt(&name).await.map_err(|e| e.to_string())?;
-    let status = attachment.and_then(|attachment| attachment.status);
-    match status {
-        Some(status) if status.attached => Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect()),
-        Some(status) => Err(match status.attach_error.and_then(|error| error.message) {
-            Some(why) => format!("AttachVolume.Attach failed for volume {:?} : {why}", source.name),
-            None => format!("volume {} is not attached yet (VolumeAttachment {name})", source.handle),
-        }),
-        None => Err(format!(
-            "volume {} waits for its VolumeAttachment {name}, for driver {} says that volumes are attached first",
-            source.handle, driver.name
-        )),
+        attached_first: false,
+        waits: false,
     }
 }
 
@@ -203,18 +186,27 @@ pub(crate) async fn secrets(node: &Node, named: Option<&SecretReference>) -> Res
 /// Takes back all volumes that drivers mounted for a pod.
 ///
 /// # Errors
-/// A driver is not there or refuses; what was taken back stays so.
+/// A driver is not there or refuses; what was taken back stays so, and no driver keeps others from being asked.
 pub(crate) async fn take_back(root: &Path, drivers: &Drivers, pod_dir: &Path) -> Result<(), String> {
     let records = on_files(pod_dir, record::of_pod).await?;
-    for (dir, record) in records {
-        take_one_back(root, drivers, &dir, &record).await?;
+    let all = records
+        .iter()
+        .map(|(dir, record)| take_one_back(root, drivers, dir, record));
+    let failed: Vec<String> = join_all(all).await.into_iter().filter_map(Result::err).collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed.join("; "))
     }
-    Ok(())
 }
 
 async fn take_one_back(root: &Path, drivers: &Drivers, dir: &Path, record: &Record) -> Result<(), String> {
-    let driver = drivers.find(&record.driver_name).await?;
     let lock = drivers.lock(&record.driver_name, &record.volume_handle);
+    if record.waits {
+        let _one_at_a_time = lock.lock().await;
+        return on_files(dir, tree::remove).await;
+    }
+    let driver = drivers.find(&record.driver_name).await?;
     let _one_at_a_time = lock.lock().await;
     let request = v1::NodeUnpublishVolumeRequest {
         volume_id: record.volume_handle.clone(),
@@ -305,6 +297,8 @@ mod tests {
                 staging_path: None,
                 target_path: target.clone(),
                 is_whole,
+                attached_first: false,
+                waits: false,
             };
             record.write(dir.path()).unwrap();
         };
@@ -318,5 +312,29 @@ mod tests {
         mounts::unmount_below(&target).unwrap();
         let gone = whole().await.unwrap();
         assert_eq!((unwritten, halfway, done, gone), (false, false, true, false));
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_is_not_there_keeps_no_other_volume_from_being_taken_back() {
+        let root = tempfile::tempdir().unwrap();
+        let pod = root.path().join("pods/u");
+        let place = |name: &str| pod.join("volumes").join(PLUGIN).join(name);
+        let record = |name: &str, waits: bool| Record {
+            driver_name: "gone".into(),
+            volume_handle: name.into(),
+            volume_lifecycle_mode: "Persistent".into(),
+            pod_volume: name.into(),
+            claim: None,
+            staging_path: None,
+            target_path: place(name).join("mount"),
+            is_whole: false,
+            attached_first: true,
+            waits,
+        };
+        record("a", false).write(&place("a")).unwrap();
+        record("b", true).write(&place("b")).unwrap();
+        let taken = take_back(root.path(), &Drivers::default(), &pod).await;
+        assert!(taken.unwrap_err().contains("driver name gone not found"));
+        assert!(place("a").exists() && !place("b").exists());
     }
 }

@@ -7,6 +7,7 @@ use csi::registration::{InfoRequest, PluginInfo, RegistrationStatus};
 use csi::v1;
 use csi::v1::node_client::NodeClient;
 use csi::v1::node_service_capability::{Type, rpc};
+use futures::future::join_all;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::collections::BTreeMap;
 use std::io;
@@ -52,11 +53,13 @@ pub(crate) async fn run(node: Arc<Node>, shutdown: CancellationToken) {
             forget(&node, &socket).await;
         }
         let mut is_complete = true;
-        for (socket, identity) in found {
-            if known.get(&socket) == Some(&identity) {
-                continue;
-            }
-            match take_up(&node, &socket).await {
+        let new = found
+            .into_iter()
+            .filter(|(socket, identity)| known.get(socket) != Some(identity));
+        // One that does not answer keeps no other waiting.
+        let taken = join_all(new.map(async |(socket, identity)| (take_up(&node, &socket).await, socket, identity)));
+        for (taken, socket, identity) in taken.await {
+            match taken {
                 Ok(()) => drop(known.insert(socket, identity)),
                 Err(why) => {
                     is_complete = false;
@@ -125,7 +128,7 @@ async fn take_up(node: &Node, socket: &Path) -> Result<(), String> {
         let name = driver.name.clone();
         let topology = driver.topology.clone();
         node.drivers.add(driver);
-        node_info::publish(node, &topology).await?;
+        node_info::publish(node, &topology, None).await?;
         Ok(name)
     };
     let taken: Result<String, String> = taken.await;
@@ -193,7 +196,7 @@ async fn forget(node: &Node, socket: &Path) {
     let Some(driver) = gone else { return };
     node.drivers.remove(&driver.name);
     tracing::info!(driver = driver.name, "a CSI driver has gone");
-    if let Err(why) = node_info::publish(node, &BTreeMap::new()).await {
+    if let Err(why) = node_info::publish(node, &BTreeMap::new(), Some(&driver.name)).await {
         tracing::warn!(why, "the CSINode does not tell that a driver has gone");
     }
 }

@@ -4,6 +4,7 @@ use super::{Eviction, Worker};
 use crate::events::Severity;
 use crate::jobs::{Outcome, StartError};
 use crate::prober::News;
+use crate::volumes::VolumeError;
 use jiff::Timestamp;
 use node_plan::{
     Delay, Failure, IMAGE_PULL_DELAY, KillReason, MOUNT_DELAY, ProbeKind, RESTART_DELAY, SANDBOX_DELAY, StartFailure,
@@ -40,6 +41,14 @@ impl Worker {
             }
             // Files that could not be brought up to date stay as they are; the next change tries again.
             Outcome::NotMounted(_) if self.volumes == Volumes::Ready => {}
+            Outcome::NotMounted(error @ VolumeError::NotAttached { .. }) => {
+                // Others are at work, and looking again has waited for them already.
+                self.volumes = Volumes::Failed(Failure {
+                    message: error.to_string(),
+                    retry_at: now,
+                    times: 1,
+                });
+            }
             Outcome::NotMounted(error) => self.volumes_failed(error.to_string(), now),
             Outcome::Unmounted => self.volumes = Volumes::Unmounted,
             Outcome::NotUnmounted(why) => {
