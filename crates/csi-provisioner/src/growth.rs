@@ -14,6 +14,9 @@ const RESIZING: &str = "Resizing";
 /// The node's part is left.
 const PENDING: &str = "FileSystemResizePending";
 
+/// Others write the same status: it is read and written again this often.
+const TRIES_MAX: u32 = 5;
+
 type Resources = BTreeMap<String, Quantity>;
 
 fn storage(list: Option<&Resources>) -> i64 {
@@ -104,7 +107,28 @@ async fn tell_claim(
     condition: Option<(&str, &str)>,
     bytes: Option<i64>,
 ) -> Result<(), Error> {
-    let others = claim
+    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let mut tries = TRIES_MAX;
+    loop {
+        let current = claims.get(name).await?;
+        let status = status(&current, condition, bytes);
+        let version = &current.metadata.resource_version;
+        let patch = json!({"metadata": {"uid": claim.metadata.uid, "resourceVersion": version}, "status": status});
+        let patched = claims
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        match patched {
+            Err(kube::Error::Api(answer)) if answer.code == 409 && tries > 0 => tries -= 1,
+            patched => return Ok(patched.map(drop)?),
+        }
+    }
+}
+
+/// How far the growth is, beside what others have said.
+fn status(current: &PersistentVolumeClaim, condition: Option<(&str, &str)>, bytes: Option<i64>) -> Value {
+    let others = current
         .status
         .iter()
         .flat_map(|status| status.conditions.iter().flatten())
@@ -120,14 +144,7 @@ async fn tell_claim(
     if let Some(bytes) = bytes {
         status["capacity"] = json!({"storage": size(bytes)});
     }
-    let patch = json!({"metadata": {"uid": claim.metadata.uid}, "status": status});
-    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
-    let name = claim.metadata.name.as_deref().unwrap_or_default();
-    claims
-        .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await?;
-    Ok(())
+    status
 }
 
 fn condition_value(condition: &PersistentVolumeClaimCondition) -> Value {

@@ -16,6 +16,9 @@ use serde_json::json;
 /// Conditions that say that a claim's volume is on its way to another size.
 const CONDITIONS: [&str; 2] = ["Resizing", "FileSystemResizePending"];
 
+/// Others write the same status: it is read and written again this often.
+const TRIES_MAX: u32 = 5;
+
 /// The size that a volume has and its claim does not know of yet.
 pub(crate) fn due<'a>(volume: &'a PersistentVolume, claim: &PersistentVolumeClaim) -> Option<&'a Quantity> {
     let bytes = |quantity: &Quantity| quantity_rounded_up(quantity, 1_000_000_000);
@@ -46,30 +49,44 @@ pub(crate) async fn expand(
             .pod(pod, None, Severity::Warning, "VolumeResizeFailed", told);
     }
     grown?;
-    let left: Vec<_> = claim
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .filter(|condition| !CONDITIONS.contains(&condition.type_.as_str()))
-        .collect();
-    let patch = json!({
-        "metadata": {"uid": claim.metadata.uid},
-        "status": {
-            "capacity": {"storage": size}, "conditions": left,
-            "allocatedResources": null, "allocatedResourceStatuses": null,
-        },
-    });
-    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-    let name = claim.metadata.name.as_deref().unwrap_or_default();
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(node.client.clone(), namespace);
-    let told = claims
-        .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await;
+    let told = tell_claim(node, claim, size).await;
     told.map_err(|error| format!("the claim could not be told of its size: {error}"))?;
     let message = format!("MountVolume.NodeExpandVolume succeeded for volume {:?}", source.name);
     node.recorder
         .pod(pod, None, Severity::Normal, "FileSystemResizeSuccessful", message);
     Ok(())
+}
+
+/// Writes the size, and nothing over what others wrote meanwhile.
+async fn tell_claim(node: &Node, claim: &PersistentVolumeClaim, size: &Quantity) -> Result<(), kube::Error> {
+    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(node.client.clone(), namespace);
+    let mut tries = TRIES_MAX;
+    loop {
+        let current = claims.get(name).await?;
+        let conditions = current
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        let left: Vec<_> = conditions
+            .filter(|condition| !CONDITIONS.contains(&condition.type_.as_str()))
+            .collect();
+        let patch = json!({
+            "metadata": {"uid": claim.metadata.uid, "resourceVersion": current.metadata.resource_version},
+            "status": {
+                "capacity": {"storage": size}, "conditions": left,
+                "allocatedResources": null, "allocatedResourceStatuses": null,
+            },
+        });
+        let patched = claims
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        match patched {
+            Err(kube::Error::Api(answer)) if answer.code == 409 && tries > 0 => tries -= 1,
+            patched => return patched.map(drop),
+        }
+    }
 }
 
 async fn ask(node: &Node, source: &Source, mount: &Mount, size: &Quantity) -> Result<(), String> {
