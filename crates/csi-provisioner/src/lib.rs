@@ -11,6 +11,7 @@ mod driver;
 mod growth;
 mod provision;
 mod run;
+mod source;
 mod volumes;
 
 pub use run::{Config, run};

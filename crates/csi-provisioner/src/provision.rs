@@ -2,6 +2,7 @@
 
 use crate::claims::{SELECTED_NODE, is_ours};
 use crate::run::{Context, Error};
+use crate::source::source;
 use api::k8s::api::core::v1::{
     CSIPersistentVolumeSource, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference,
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec, VolumeNodeAffinity,
@@ -12,11 +13,11 @@ use api::k8s::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use csi::v1;
 use csi::v1::volume_capability::access_mode::Mode;
 use csi::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
-use csi::v1::volume_content_source::{Type, VolumeSource};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::events::EventType;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::time::Duration;
 use tonic::Code;
 
 /// Keeps a volume's object until the driver has removed the volume.
@@ -26,6 +27,8 @@ const PROTECTION: &str = "kubernetes.io/pv-protection";
 /// On a volume: who made it.
 pub(crate) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 const FAILED: &str = "ProvisioningFailed";
+/// Between two tries to make the object of a volume.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 /// Makes a volume for a claim, or finds the one that an earlier try made.
 pub(crate) async fn provision(
@@ -59,28 +62,68 @@ pub(crate) async fn provision(
     };
     let handle = made.volume_id.clone();
     let volume = persistent(context, claim, &spec, class, &request, made);
-    let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-    match volumes.create(&PostParams::default(), &volume).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(answer)) if answer.code == 409 => {
-            // An earlier try of ours got as far, or another node was first; then ours is superfluous.
-            let Some(known) = volumes.get_opt(&name).await? else {
-                // It was there a moment ago: the next try makes it.
-                return Err(Error::Told(format!("the volume {name} went away while it was made")));
-            };
-            if !is_ours(context, &known) {
-                let deleted = context.driver.delete(&handle).await;
-                deleted.map_err(|status| Error::Told(csi::told(&status)))?;
-            }
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
+    if !write_down(context, claim, &volume, &handle).await? {
+        return Ok(());
     }
     let note = format!("Successfully provisioned volume {name}");
     context
         .tell(claim, EventType::Normal, "ProvisioningSucceeded", &note)
         .await;
     Ok(())
+}
+
+/// Makes the object of a volume that was made; whether there was none. A volume without one would be found by nobody once
+/// its claim is gone, so this goes on until there is one, or else takes the volume back.
+async fn write_down(
+    context: &Context,
+    claim: &PersistentVolumeClaim,
+    volume: &PersistentVolume,
+    handle: &str,
+) -> Result<bool, Error> {
+    let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    let take_back = async || {
+        let deleted = context.driver.delete(handle).await;
+        deleted.map_err(|status| Error::Told(csi::told(&status)))
+    };
+    loop {
+        let error = match volumes.create(&PostParams::default(), volume).await {
+            Ok(_) => return Ok(true),
+            Err(kube::Error::Api(answer)) if answer.code == 409 => {
+                // An earlier try of ours got as far, or another node was first; then ours is superfluous.
+                match volumes.get_opt(name).await {
+                    Ok(Some(known)) if is_ours(context, &known) => return Ok(false),
+                    Ok(Some(_)) => return take_back().await.map(|()| false),
+                    // It was there a moment ago: the next try makes it.
+                    Ok(None) => None,
+                    Err(error) => Some(error),
+                }
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = error {
+            tracing::warn!(%error, volume = name, "the object of a volume was not made, trying again");
+            // The write may have been done all the same: its object then keeps the volume.
+            let is_absent = volumes.get_opt(name).await.is_ok_and(|known| known.is_none());
+            if is_absent && is_gone(context, claim).await {
+                return take_back().await.map(|()| false);
+            }
+        }
+        tokio::select! {
+            () = context.shutdown.cancelled() => {
+                return Err(Error::Told(format!("the object of volume {name} was not made before the end")));
+            }
+            () = tokio::time::sleep(WRITE_RETRY) => {}
+        }
+    }
+}
+
+/// Whether the API says that a claim is not there any more.
+async fn is_gone(context: &Context, claim: &PersistentVolumeClaim) -> bool {
+    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
+    let current = claims.get_opt(claim.metadata.name.as_deref().unwrap_or_default()).await;
+    current.is_ok_and(|current| current.is_none_or(|current| current.metadata.uid != claim.metadata.uid))
 }
 
 /// Tells the scheduler that the volume cannot be made here.
@@ -191,51 +234,6 @@ fn capabilities(spec: &PersistentVolumeClaimSpec, class: &StorageClass, fs_type:
             access_type: Some(access_type()),
         })
         .collect()
-}
-
-/// What the volume is to be filled from: another claim's volume.
-async fn source(
-    context: &Context,
-    claim: &PersistentVolumeClaim,
-    spec: &PersistentVolumeClaimSpec,
-) -> Result<Result<Option<v1::VolumeContentSource>, String>, Error> {
-    let Some(wanted) = &spec.data_source else {
-        let why = "dataSourceRef is not supported without a dataSource that is the same";
-        return Ok(spec.data_source_ref.as_ref().map_or(Ok(None), |_| Err(why.to_owned())));
-    };
-    let is_core = wanted.api_group.as_deref().unwrap_or_default().is_empty();
-    if !is_core || wanted.kind != "PersistentVolumeClaim" {
-        return Ok(Err(format!("a data source of kind {} is not supported", wanted.kind)));
-    }
-    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
-    let Some(other) = claims.get_opt(&wanted.name).await? else {
-        return Ok(Err(format!(
-            "error getting PVC {} from api server: not found",
-            wanted.name
-        )));
-    };
-    let is_bound = other.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let volume = other.spec.and_then(|spec| spec.volume_name).filter(|_| is_bound);
-    let Some(volume) = volume else {
-        return Ok(Err(format!("the PVC {} is not bound", wanted.name)));
-    };
-    let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-    let volume = volumes.get_opt(&volume).await?;
-    let volume = volume.filter(|volume| is_ours(context, volume));
-    let handle = volume.and_then(|volume| volume.spec?.csi).map(|csi| csi.volume_handle);
-    Ok(handle.map_or_else(
-        || {
-            Err(format!(
-                "the volume of PVC {} is not one of {} on this node",
-                wanted.name, context.driver.name
-            ))
-        },
-        |volume_id| {
-            let r#type = Some(Type::Volume(VolumeSource { volume_id }));
-            Ok(Some(v1::VolumeContentSource { r#type }))
-        },
-    ))
 }
 
 /// The object of a volume that was made.

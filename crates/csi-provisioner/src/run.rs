@@ -44,6 +44,8 @@ pub(crate) struct Context {
     /// Names of the driver in classes.
     pub(crate) names: Vec<String>,
     recorder: Recorder,
+    /// The end of all work.
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// Why work is not done.
@@ -76,6 +78,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         node_name: config.node_name,
         driver,
         client: client.clone(),
+        shutdown: shutdown.clone(),
     });
     let settings = || controller::Config::default().concurrency(CALLS_MAX);
     let claims = Controller::new(

@@ -136,14 +136,14 @@ const GAPS: &[Gap] = &[
     Gap {
         part: Part::Claim,
         path: "dataSource.kind",
-        but: But::Value(&["PersistentVolumeClaim"]),
-        why: "volumes of Steadfast's own are filled from other claims only; another program may make one",
+        but: But::Value(&["PersistentVolumeClaim", "VolumeSnapshot"]),
+        why: "volumes of Steadfast's own are filled from other claims and snapshots only; another program may make one",
     },
     Gap {
         part: Part::Claim,
         path: "dataSourceRef.kind",
-        but: But::Value(&["PersistentVolumeClaim"]),
-        why: "volumes of Steadfast's own are filled from other claims only; another program may make one",
+        but: But::Value(&["PersistentVolumeClaim", "VolumeSnapshot"]),
+        why: "volumes of Steadfast's own are filled from other claims and snapshots only; another program may make one",
     },
     gap(Part::Claim, "volumeAttributesClassName"),
     gap_why(Part::Volume, "mountOptions", OPTIONS),
@@ -357,7 +357,7 @@ mod tests {
                 "containers": [{"resources": {"limits": {"cpu": "1"}, "claims": [{"name": "gpu"}]}}],
                 "volumes": [{"name": "a", "csi": {"driver": "d"}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}],
             }},
-            "volumeClaimTemplates": [{"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}}}],
+            "volumeClaimTemplates": [{"spec": {"dataSource": {"kind": "Other", "name": "s"}}}],
         }});
         assert_eq!(
             warnings(sets, &set, None),
@@ -365,7 +365,7 @@ mod tests {
                 "spec.template.spec.hostUsers: no part of Steadfast acts on it yet",
                 "spec.template.spec.volumes[1].nfs: the node cannot mount volumes of this type yet",
                 "spec.template.spec.containers[0].resources.claims: no part of Steadfast acts on it yet",
-                "spec.volumeClaimTemplates[0].spec.dataSource.kind: volumes of Steadfast's own are filled from other claims only; another program may make one",
+                "spec.volumeClaimTemplates[0].spec.dataSource.kind: volumes of Steadfast's own are filled from other claims and snapshots only; another program may make one",
             ]
         );
         let mut scaled = set.clone();
