@@ -3,8 +3,9 @@
 mod order;
 mod strategic;
 
-use json_patch::PatchOperation;
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// How many operations a JSON patch may have; as upstream.
 const OPERATIONS_MAX: usize = 10_000;
@@ -59,9 +60,30 @@ pub fn json(current: &Value, patch: &Value) -> Result<Value, PatchError> {
                 return Err(rejected());
             }
         }
-        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|_| rejected())?;
+        if let Some(operation) = as_upstream_takes_it(&patched, operation) {
+            json_patch::patch(&mut patched, std::slice::from_ref(&*operation)).map_err(|_| rejected())?;
+        }
     }
     Ok(patched)
+}
+
+/// To upstream a member that an object lacks is one that is null: it can be replaced, and tested for being null. Clients
+/// rely on that (the external-snapshotter replaces annotations that there are none of). `None`: there is nothing to do.
+fn as_upstream_takes_it<'a>(object: &Value, operation: &'a PatchOperation) -> Option<Cow<'a, PatchOperation>> {
+    let is_lacking = |path: &str| {
+        let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+        object.pointer(path).is_none() && parent.is_some_and(Value::is_object)
+    };
+    match operation {
+        PatchOperation::Replace(replace) if is_lacking(replace.path.as_str()) => {
+            Some(Cow::Owned(PatchOperation::Add(AddOperation {
+                path: replace.path.clone(),
+                value: replace.value.clone(),
+            })))
+        }
+        PatchOperation::Test(test) if test.value.is_null() && is_lacking(test.path.as_str()) => None,
+        _ => Some(Cow::Borrowed(operation)),
+    }
 }
 
 /// Applies a JSON merge patch.

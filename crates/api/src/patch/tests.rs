@@ -201,6 +201,28 @@ fn lists_without_a_merge_strategy_are_replaced() {
     );
 }
 
+#[test]
+fn a_member_that_is_not_there_is_null_to_json_patches() {
+    let object = json!({"metadata": {"name": "a"}, "list": [1]});
+    let apply = |operation: Value| json(&object, &json!([operation])).ok();
+    let annotations = json!({"k": "v"});
+    assert_eq!(
+        apply(json!({"op": "replace", "path": "/metadata/annotations", "value": annotations})).unwrap()["metadata"],
+        json!({"name": "a", "annotations": {"k": "v"}})
+    );
+    let test = |path: &str, value: Value| apply(json!({"op": "test", "path": path, "value": value}));
+    assert_eq!(test("/metadata/labels", Value::Null), Some(object.clone()));
+    assert_eq!(test("/metadata/labels", json!({})), None);
+    assert_eq!(test("/metadata/labels/x", Value::Null), None);
+    for path in ["/metadata/annotations/k", "/list/1", "/none/x"] {
+        assert_eq!(
+            apply(json!({"op": "replace", "path": path, "value": "v"})),
+            None,
+            "{path}"
+        );
+    }
+}
+
 fn labels() -> impl Strategy<Value = Value> {
     prop::collection::btree_map("[a-d]", "[x-z]".prop_map(Value::from), 0..4)
         .prop_map(|map| Value::Object(map.into_iter().collect()))
