@@ -452,6 +452,7 @@ fn kinds() -> Vec<Kind> { vec![
         has_status: true,
         unconditional_update: false,
         delete_returns_object: true,
+        acted_on: true,
         ..row(
             "storage.k8s.io",
             "VolumeAttachment",
