@@ -1,4 +1,4 @@
-//! Volumes that are block devices, and mounts that are read-only all the way down.
+//! Volumes that are block devices, mounts that are read-only all the way down, and variables from files in volumes.
 
 use anyhow::{Context, ensure};
 use conformance::cluster::{Cluster, Runtime};
@@ -21,6 +21,7 @@ fn run(runtime: Runtime) -> anyhow::Result<()> {
     let kubectl = cluster.kubectl();
     let folder = tempfile::Builder::new().prefix("sf-").tempdir_in("/var/tmp")?;
     block_device(&kubectl, folder.path()).context("a block device")?;
+    variables(&kubectl).context("fileKeyRef")?;
     let below = Mount::new(folder.path())?;
     read_only(&kubectl, runtime, &below.outer).context("recursiveReadOnly")
 }
@@ -74,6 +75,55 @@ fn block_device(kubectl: &Kubectl, folder: &Path) -> anyhow::Result<()> {
     let written = std::fs::read(&file)?;
     ensure!(written.starts_with(b"hello\n"), "the device has {:?}", &written[..8]);
     Ok(())
+}
+
+const VARIABLES: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME}
+spec:
+  terminationGracePeriodSeconds: 0
+  hostname: web
+  hostnameOverride: db.example.host
+  volumes: [{name: v, emptyDir: {}}]
+  initContainers:
+  - name: init
+    image: steadfast.local/web:1
+    command: [sh, -c, "echo \"A = 'a  b'\" > /v/file; ln -s /etc/hostname /v/out"]
+    volumeMounts: [{name: v, mountPath: /v}]
+  containers:
+  - name: main
+    image: steadfast.local/web:1
+    env:
+    - {name: A, valueFrom: {fileKeyRef: {volumeName: v, path: PATH, key: A}}}
+    - {name: B, valueFrom: {fileKeyRef: {volumeName: v, path: file, key: B, optional: true}}}
+"#;
+
+/// What an init container wrote is in the environment of those after it, if it lies in the volume.
+fn variables(kubectl: &Kubectl) -> anyhow::Result<()> {
+    let create = |name: &str, path: &str| {
+        let pod = VARIABLES.replace("NAME", name).replace("PATH", path);
+        kubectl.run_with("create -f -", &pod)
+    };
+    create("variables", "file")?;
+    kubectl.run("wait --for=condition=Ready pod/variables --timeout=120s")?;
+    kubectl.shell("variables", r#"test "$A" = "a  b" && test -z "${B+set}""#)?;
+    kubectl.shell(
+        "variables",
+        r#"test "$(hostname);$(hostname -f)" = "db.example.host;db.example.host""#,
+    )?;
+    create("outside", "out")?;
+    let pod = kubectl.watch("pod outside", |_, pod| {
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+    })?;
+    let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    ensure!(
+        waiting
+            .as_str()
+            .is_some_and(|why| why.contains("leads out of the volume")),
+        "{waiting}"
+    );
+    kubectl.run("delete pod outside variables").map(drop)
 }
 
 fn read_only(kubectl: &Kubectl, runtime: Runtime, outer: &Path) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
 //! A container's environment variables: literal, from fields, resources, ConfigMaps, Secrets and Services.
 
+use crate::env_file::{self, EnvFiles};
 use crate::resources::quantity_rounded_up;
 use api::k8s::api::core::v1::{
-    ConfigMap, Container, EnvFromSource, EnvVarSource, Pod, ResourceFieldSelector, Secret, Service,
+    ConfigMap, Container, EnvFromSource, EnvVarSource, FileKeySelector, Pod, ResourceFieldSelector, Secret, Service,
 };
 use api::k8s::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -38,11 +39,16 @@ impl std::fmt::Display for EnvError {
 
 impl std::error::Error for EnvError {}
 
-/// All variables of a container, by name.
+/// All variables of a container, by name. `files` has those that [`env_file::wanted_env_files`] names.
 ///
 /// # Errors
-/// A ConfigMap, Secret, key or field that is needed and absent.
-pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Result<BTreeMap<String, String>, EnvError> {
+/// A ConfigMap, Secret, file, key or field that is needed and absent, or a file that is not written as it should be.
+pub fn environment(
+    pod: &Pod,
+    container: &Container,
+    sources: &Sources,
+    files: &EnvFiles,
+) -> Result<BTreeMap<String, String>, EnvError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let links = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
     let services = service_variables(&sources.services, namespace, links);
@@ -53,7 +59,7 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
     for var in container.env.iter().flatten() {
         let value = match (&var.value, &var.value_from) {
             (Some(text), _) if !text.is_empty() => expand(text, |name| own.get(name).or(services.get(name)).cloned()),
-            (_, Some(from)) => match value_from(from, pod, container, sources)? {
+            (_, Some(from)) => match value_from(from, pod, container, sources, files)? {
                 Some(value) => value,
                 None => continue,
             },
@@ -99,6 +105,7 @@ fn value_from(
     pod: &Pod,
     container: &Container,
     sources: &Sources,
+    files: &EnvFiles,
 ) -> Result<Option<String>, EnvError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(field) = &from.field_ref {
@@ -145,9 +152,34 @@ fn value_from(
             ))),
         };
     }
+    if let Some(key) = &from.file_key_ref {
+        return file_value(key, files);
+    }
     Err(EnvError(
         "this source of an environment variable is not supported by the node".into(),
     ))
+}
+
+fn file_value(key: &FileKeySelector, files: &EnvFiles) -> Result<Option<String>, EnvError> {
+    let file = (key.volume_name.clone(), key.path.clone());
+    let told = |what: String| {
+        EnvError(format!(
+            "env file {:?} of volume {:?}: {what}",
+            key.path, key.volume_name
+        ))
+    };
+    let absent = |what: String| match key.optional {
+        Some(true) => Ok(None),
+        _ => Err(told(what)),
+    };
+    let Some(text) = files.get(&file).and_then(Option::as_deref) else {
+        return absent("it does not exist".into());
+    };
+    let variables = env_file::parse(text).map_err(told)?;
+    match variables.get(key.key.as_str()) {
+        Some(value) => Ok(Some((*value).to_owned())),
+        None => absent(format!("there is no key {:?} in it", key.key)),
+    }
 }
 
 /// The value of a field of a pod, as the downward API names it.
@@ -390,7 +422,7 @@ mod tests {
             ]),
             ..Container::default()
         };
-        let env = environment(&pod(), &container, &sources).unwrap();
+        let env = environment(&pod(), &container, &sources, &EnvFiles::new()).unwrap();
         assert_eq!(env["B"], "1-10.96.1.1-$(C)");
         assert_eq!(env["MY_DB_PORT_5432_TCP"], "tcp://10.96.1.1:5432");
         assert_eq!(env["MY_DB_SERVICE_PORT_SQL"], "5432");
@@ -418,10 +450,61 @@ mod tests {
                 env: Some(vec![var]),
                 ..Container::default()
             };
-            environment(&pod(), &container, &Sources::default())
+            environment(&pod(), &container, &Sources::default(), &EnvFiles::new())
         };
         assert_eq!(check(true), Ok(BTreeMap::new()));
         assert_eq!(check(false).unwrap_err().to_string(), "configmap \"c\" not found");
+    }
+
+    #[test]
+    fn files_of_volumes() {
+        let check = |path: &str, key: &str, optional: Option<bool>| {
+            let key = FileKeySelector {
+                volume_name: "v".into(),
+                path: path.into(),
+                key: key.into(),
+                optional,
+            };
+            let from = EnvVarSource {
+                file_key_ref: Some(key),
+                ..EnvVarSource::default()
+            };
+            let var = EnvVar {
+                name: "A".into(),
+                value: None,
+                value_from: Some(from),
+            };
+            let container = Container {
+                env: Some(vec![var]),
+                ..Container::default()
+            };
+            let content = |path: &str| match path {
+                "good" => Some("K='v'\n".to_owned()),
+                "bad" => Some("K=v\n".to_owned()),
+                _ => None,
+            };
+            let wanted = env_file::wanted_env_files(&container).into_iter();
+            let files = wanted.map(|file| (file.clone(), content(&file.1))).collect();
+            let env = environment(&pod(), &container, &Sources::default(), &files);
+            env.map(|env| env.get("A").cloned()).map_err(|error| error.0)
+        };
+        assert_eq!(check("good", "K", None), Ok(Some("v".into())));
+        assert_eq!(check("good", "L", Some(true)), Ok(None));
+        assert_eq!(check("none", "K", Some(true)), Ok(None));
+        let refused = |path, key, optional| check(path, key, optional).unwrap_err();
+        assert_eq!(
+            refused("good", "L", Some(false)),
+            "env file \"good\" of volume \"v\": there is no key \"L\" in it"
+        );
+        assert_eq!(
+            refused("none", "K", None),
+            "env file \"none\" of volume \"v\": it does not exist"
+        );
+        // That it may be absent does not make it right.
+        assert_eq!(
+            refused("bad", "K", Some(true)),
+            "env file \"bad\" of volume \"v\": line 1: a value stands in single quotes"
+        );
     }
 
     #[test]

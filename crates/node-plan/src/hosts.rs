@@ -6,12 +6,17 @@ use std::fmt::Write;
 /// Linux takes host names of up to 64 bytes; Kubernetes cuts at 63.
 const HOSTNAME_MAX: usize = 63;
 
-/// Host name and DNS domain (empty without subdomain) of a pod. With `setHostnameAsFQDN` the host name is the full one.
+/// Host name and DNS domain (empty without subdomain) of a pod. With `setHostnameAsFQDN` the host name is the full one;
+/// `hostnameOverride` is the host name whatever else is said.
 ///
 /// # Errors
 /// A full name that is too long to be a host name.
 pub fn pod_hostname(pod: &Pod, cluster_domain: &str) -> Result<(String, String), String> {
     let spec = pod.spec.as_ref();
+    let overriding = spec.and_then(|s| s.hostname_override.as_deref());
+    if let Some(host) = overriding.filter(|host| !host.is_empty()) {
+        return Ok((host.to_owned(), String::new()));
+    }
     let given = spec.and_then(|s| s.hostname.as_deref()).filter(|h| !h.is_empty());
     let name = given.or(pod.metadata.name.as_deref()).unwrap_or_default();
     let cut: String = name.chars().take(HOSTNAME_MAX).collect();
@@ -119,6 +124,20 @@ mod tests {
             pod_hostname(&pod, "cluster.local").unwrap(),
             ("a".repeat(62), String::new())
         );
+    }
+
+    #[test]
+    fn the_overridingis_the_host_name_whatever_else_is_said() {
+        let spec = PodSpec {
+            hostname: Some("web-0".into()),
+            subdomain: Some("nginx".into()),
+            hostname_override: Some("db.example.host".into()),
+            ..PodSpec::default()
+        };
+        let (host, domain) = pod_hostname(&pod(spec.clone()), "cluster.local").unwrap();
+        assert_eq!((host.as_str(), domain.as_str()), ("db.example.host", ""));
+        let hosts = hosts_file(&pod(spec), &["10.244.0.2".into()], "cluster.local", None);
+        assert!(hosts.contains("\n10.244.0.2\tdb.example.host\n"), "{hosts}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod container_status;
 mod definitions;
 mod dns;
 mod env;
+mod env_file;
 mod evict;
 mod hosts;
 mod image;
@@ -31,6 +32,7 @@ pub use backoff::{Delay, IMAGE_PULL_DELAY, MOUNT_DELAY, RESTART_DELAY, SANDBOX_D
 pub use definitions::{definition, definitions, target_of};
 pub use dns::{Cluster, DnsConfig, HostResolver, dns_config};
 pub use env::{EnvError, Sources, environment, expand, field_value, resource_value, service_variables};
+pub use env_file::{ENV_FILE_BYTES_MAX, EnvFile, EnvFiles, wanted_env_files};
 pub use evict::{Candidate, DiskUse, Left, Pressure, first_to_leave, has_disk_limits, over_disk_limits, pressure};
 pub use hosts::{hosts_file, pod_hostname};
 pub use image::{ImageAction, ImageName, image_action, parse_image, resolve_policy};

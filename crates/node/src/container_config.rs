@@ -15,7 +15,10 @@ use cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerResources, Mount,
     MountPropagation, NamespaceMode, Signal,
 };
-use node_plan::{Sources, container_hash, container_resources, environment, expand, hosts_file};
+use node_plan::{
+    ENV_FILE_BYTES_MAX, EnvFiles, Sources, container_hash, container_resources, environment, expand, hosts_file,
+    wanted_env_files,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -64,7 +67,8 @@ pub(crate) fn container_config(node: &Node, parts: &Parts<'_>) -> Result<Contain
         ..
     } = *parts;
     let spec = pod.spec.as_ref().ok_or("the pod has no spec")?;
-    let env = environment(pod, definition, parts.sources).map_err(|e| e.to_string())?;
+    let files = env_files(definition, parts.mounted)?;
+    let env = environment(pod, definition, parts.sources, &files).map_err(|e| e.to_string())?;
     let expanded = |list: Option<&[String]>| -> Vec<String> {
         list.unwrap_or_default()
             .iter()
@@ -117,6 +121,17 @@ pub(crate) fn container_config(node: &Node, parts: &Parts<'_>) -> Result<Contain
         stop_signal: stop_signal(definition),
         ..ContainerConfig::default()
     })
+}
+
+/// The files that variables are taken from, as they are now: an init container may have written them.
+fn env_files(definition: &Container, mounted: &Mounted) -> Result<EnvFiles, String> {
+    let read = |(name, path): (String, String)| {
+        let volume = mounted.get(&name).ok_or_else(|| format!("volume {name:?} not found"))?;
+        let content = sub_path::read(volume, &path, ENV_FILE_BYTES_MAX)
+            .map_err(|error| format!("env file {path:?} of volume {name:?}: {error}"))?;
+        Ok(((name, path), content))
+    };
+    wanted_env_files(definition).into_iter().map(read).collect()
 }
 
 fn labels(node: &Node, pod: &Pod, definition: &Container) -> HashMap<String, String> {

@@ -25,6 +25,7 @@ pub(super) fn apply(name: &str, value: &mut Value) {
             set_zero(value, "scheme", "HTTP");
         }
         "core.v1.GRPCAction" => set_absent(value, "service", ""),
+        "core.v1.FileKeySelector" => set_absent(value, "optional", false),
         "core.v1.ObjectFieldSelector" => set_zero(value, "apiVersion", "v1"),
         "core.v1.ResourceFieldSelector" => set_zero(value, "divisor", "0"),
         "core.v1.ResourceRequirements" => {

@@ -77,7 +77,6 @@ const GAPS: &[Gap] = &[
         but: But::Value(&["true"]),
         why: "",
     },
-    gap(Part::PodSpec, "hostnameOverride"),
     Gap {
         part: Part::PodSpec,
         path: "os.name",
@@ -125,7 +124,6 @@ const GAPS: &[Gap] = &[
         but: But::Fields(&["configMap", "downwardAPI", "secret", "serviceAccountToken"]),
         why: "",
     },
-    gap(Part::Container, "env[].valueFrom.fileKeyRef"),
     gap(Part::Container, "lifecycle.postStart.tcpSocket"),
     gap(Part::Container, "lifecycle.preStop.tcpSocket"),
     gap(Part::Container, "resources.claims"),

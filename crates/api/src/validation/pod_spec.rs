@@ -21,6 +21,9 @@ pub(super) use volumes::host_path;
 /// The volumes of a pod and what kind each has; a claim template's volume has the kind of a claim.
 type Volumes<'a> = BTreeMap<&'a str, &'a str>;
 
+/// Linux takes no longer host names.
+const HOSTNAME_BYTES_MAX: usize = 64;
+
 /// What is wrong with a pod spec. `claims` names volumes that the controller will add.
 pub(super) fn validate(spec: &Place<'_>, claims: &[&str], errors: &mut Errors) {
     let mut known = volumes::validate(&spec.at("volumes"), errors);
@@ -106,6 +109,19 @@ fn identity(spec: &Place<'_>, errors: &mut Errors) {
     for field in ["hostname", "subdomain"] {
         if !spec.at(field).text().is_empty() {
             spec.at(field).must_have_form(names::label_errors, errors);
+        }
+    }
+    let overriding = spec.at("hostnameOverride");
+    if !overriding.text().is_empty() {
+        overriding.must_have_form(names::subdomain_errors, errors);
+        if overriding.text().len() > HOSTNAME_BYTES_MAX {
+            errors.push(overriding.invalid(names::too_long(HOSTNAME_BYTES_MAX)));
+        }
+        if spec.at("setHostnameAsFQDN").is_true() {
+            errors.push(overriding.forbidden("may not be specified when `setHostnameAsFQDN` is true"));
+        }
+        if spec.at("hostNetwork").is_true() {
+            errors.push(overriding.forbidden("may not be specified when `hostNetwork` is true"));
         }
     }
     let account = spec.at("serviceAccountName");

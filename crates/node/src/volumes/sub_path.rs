@@ -7,7 +7,7 @@ use super::mounts;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -24,6 +24,25 @@ pub(crate) fn bind(volume: &Path, sub_path: &str, target: &Path) -> Result<PathB
     }
     bind_part(volume, relative, target).map_err(|e| format!("failed to prepare subPath {sub_path:?}: {e}"))?;
     Ok(target.to_path_buf())
+}
+
+/// The text of a file of the volume; `None` if it is not there. Whoever writes to the volume may have put anything there.
+pub(crate) fn read(volume: &Path, relative: &str, bytes_max: u64) -> io::Result<Option<String>> {
+    let part = match open_in(&open_root(volume)?, Path::new(relative)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    // Looked at before it is opened for reading, which may wait for a writer or do worse.
+    if !fs::metadata(through(&part))?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    let mut file = fs::File::open(through(&part))?.take(bytes_max + 1);
+    file.read_to_string(&mut text)?;
+    if u64::try_from(text.len()).is_ok_and(|bytes| bytes > bytes_max) {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    Ok(Some(text))
 }
 
 fn bind_part(volume: &Path, relative: &Path, target: &Path) -> io::Result<()> {
@@ -98,6 +117,29 @@ fn through(open: &OwnedFd) -> PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn only_small_files_of_the_volume_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volume");
+        fs::create_dir_all(volume.join("deep")).unwrap();
+        fs::write(dir.path().join("secret"), "outside").unwrap();
+        fs::write(volume.join("deep/f"), "inside").unwrap();
+        std::os::unix::fs::symlink("deep/f", volume.join("link")).unwrap();
+        std::os::unix::fs::symlink("../secret", volume.join("out")).unwrap();
+        nix::unistd::mkfifo(&volume.join("fifo"), Mode::S_IRWXU).unwrap();
+        let read_here = |path: &str| read(&volume, path, 6).map_err(|error| error.to_string());
+        assert_eq!(read_here("deep/f"), Ok(Some("inside".into())));
+        assert_eq!(read_here("link"), Ok(Some("inside".into())));
+        assert_eq!(read_here("deep/none"), Ok(None));
+        assert_eq!(read_here("out"), Err("a link leads out of the volume".into()));
+        assert_eq!(read_here("fifo"), Err("it is no regular file".into()));
+        assert_eq!(read_here("deep"), Err("it is no regular file".into()));
+        fs::write(volume.join("deep/f"), "inside it").unwrap();
+        assert_eq!(read_here("deep/f"), Err("it has more than 6 bytes".into()));
+        fs::write(volume.join("deep/f"), b"\xff").unwrap();
+        read_here("deep/f").unwrap_err();
+    }
 
     #[test]
     fn links_do_not_lead_out_of_the_volume() {

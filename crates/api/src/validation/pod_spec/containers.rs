@@ -133,7 +133,7 @@ fn one(container: &Place<'_>, volumes: &Volumes<'_>, on_host: bool, errors: &mut
         .at("terminationMessagePolicy")
         .must_be_given_of(&["File", "FallbackToLogsOnError"], errors);
     ports(&container.at("ports"), on_host, errors);
-    environment::validate(container, errors);
+    environment::validate(container, volumes, errors);
     let devices: BTreeSet<&str> = container
         .at("volumeDevices")
         .items()

@@ -1,5 +1,6 @@
 //! What a container's valid environment is.
 
+use super::Volumes;
 use crate::error::FieldError;
 use crate::validation::names;
 use crate::validation::place::{Errors, Place};
@@ -35,11 +36,11 @@ const SOURCES: [&str; 5] = [
     "fileKeyRef",
 ];
 
-pub(super) fn validate(container: &Place<'_>, errors: &mut Errors) {
+pub(super) fn validate(container: &Place<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
     for variable in container.at("env").items() {
         variable.at("name").must_be_named(names::env_name_errors, errors);
         if variable.at("valueFrom").is_set() {
-            value_from(&variable, errors);
+            value_from(&variable, volumes, errors);
         }
     }
     for source in container.at("envFrom").items() {
@@ -65,7 +66,7 @@ pub(super) fn validate(container: &Place<'_>, errors: &mut Errors) {
     }
 }
 
-fn value_from(variable: &Place<'_>, errors: &mut Errors) {
+fn value_from(variable: &Place<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
     let from = variable.at("valueFrom");
     let given: Vec<&str> = SOURCES.into_iter().filter(|field| from.at(field).is_set()).collect();
     for source in &given {
@@ -73,7 +74,7 @@ fn value_from(variable: &Place<'_>, errors: &mut Errors) {
         match &source.path[from.path.len() + 1..] {
             "fieldRef" => field(&source, errors),
             "resourceFieldRef" => resource(&source, errors),
-            "fileKeyRef" => {}
+            "fileKeyRef" => file(&source, volumes, errors),
             _ => {
                 named(&source, errors);
                 source.at("key").must_be_named(names::config_key_errors, errors);
@@ -94,6 +95,24 @@ fn value_from(variable: &Place<'_>, errors: &mut Errors) {
         let why = "may not have more than one field specified at a time";
         errors.push(FieldError::invalid(&from.path, "", why));
     }
+}
+
+/// A key in a file of an empty directory, which a container before this one may write.
+fn file(source: &Place<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
+    let (volume, path) = (source.at("volumeName"), source.at("path"));
+    volume.must_be_named(names::label_errors, errors);
+    match volumes.get(volume.text()) {
+        _ if volume.text().is_empty() => {}
+        None => errors.push(FieldError::not_found(&volume.path, volume.text())),
+        Some(&"emptyDir") => {}
+        Some(_) => errors.push(volume.invalid("referenced volume must be of type emptyDir")),
+    }
+    if path.text().is_empty() {
+        errors.push(path.required(""));
+    } else {
+        super::volumes::relative_path(&path, errors);
+    }
+    source.at("key").must_be_named(names::env_name_errors, errors);
 }
 
 fn named(source: &Place<'_>, errors: &mut Errors) {

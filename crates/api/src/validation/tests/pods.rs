@@ -148,6 +148,55 @@ fn environment() {
 }
 
 #[test]
+fn variables_from_files() {
+    let check = |key: Value| container("env", json!([{"name": "A", "valueFrom": {"fileKeyRef": key}}]));
+    let at = "spec.containers[0].env[0].valueFrom.fileKeyRef";
+    let key = |volume: &str, path: &str| json!({"volumeName": volume, "path": path, "key": "K"});
+    assert_eq!(check(key("v", "a/b.env")), [""; 0]);
+    assert_eq!(check(key("x", "a")), [format!("{at}.volumeName: Not found: \"x\"")]);
+    assert_eq!(
+        check(key("v", "../a")),
+        [format!("{at}.path: Invalid value: \"../a\": must not contain '..'")]
+    );
+    assert_eq!(
+        check(json!({})),
+        [
+            format!("{at}.volumeName: Required value"),
+            format!("{at}.path: Required value"),
+            format!("{at}.key: Required value"),
+        ]
+    );
+    assert_eq!(check(json!({"volumeName": "v", "path": "a", "key": "a=b"})).len(), 1);
+}
+
+#[test]
+fn overriding_host_names() {
+    let check = |name: &str, more: Option<&str>| {
+        let mut pod = with(&pod(), "/spec/hostnameOverride", json!(name));
+        if let Some(field) = more {
+            pod = with(&pod, &format!("/spec/{field}"), json!(true));
+        }
+        created(pods(), &pod)
+    };
+    let at = "spec.hostnameOverride";
+    assert_eq!(check("db.example.host", None), [""; 0]);
+    let long = "a".repeat(65);
+    assert_eq!(
+        check(&long, None),
+        [format!(
+            "{at}: Invalid value: \"{long}\": must be no more than 64 bytes"
+        )]
+    );
+    assert_eq!(check("Not-RFC1123", None).len(), 1);
+    for field in ["setHostnameAsFQDN", "hostNetwork"] {
+        assert_eq!(
+            check("a", Some(field)),
+            [format!("{at}: Forbidden: may not be specified when `{field}` is true")]
+        );
+    }
+}
+
+#[test]
 fn mounts_and_volumes() {
     let mount = |value: Value| container("volumeMounts", json!([value]));
     assert_eq!(
