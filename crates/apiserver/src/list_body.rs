@@ -2,8 +2,8 @@
 //! and never lies in memory as a whole.
 
 use crate::respond::Listing;
-use crate::stored::Stored;
-use api::kinds::{Kind, KindRef};
+use crate::stored::{Stored, is_listed_as_stored};
+use api::kinds::Kind;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use serde_json::Value;
@@ -12,7 +12,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// How much is copied at once: enough that few turns are needed, little enough to stay in the processor's caches.
-const PART_BYTES: usize = 64 * 1024;
+const COPIED_BYTES: usize = 128 * 1024;
+
+/// How much is handed to the connection at once: what fits into one record of TLS along with the head of the HTTP/2
+/// frame that carries it. With more, each frame would need a second record for its last bytes.
+const PART_BYTES: usize = 16 * 1024 - 9;
 
 /// What stands behind the last item.
 pub(crate) const LIST_END: &[u8] = b"]}\n";
@@ -26,48 +30,57 @@ pub(crate) fn list_head(kind: &Kind, metadata: &Value) -> Vec<u8> {
 /// The body of a list whose items are sent as they are stored. Its length is known from the start.
 #[derive(Debug)]
 pub(crate) struct ListBody {
-    kind: KindRef,
-    /// What comes before the next item.
-    before: Vec<u8>,
+    /// What is copied and not sent yet.
+    copied: Bytes,
     items: std::vec::IntoIter<Stored>,
+    is_ended: bool,
     left: u64,
 }
 
 impl ListBody {
     /// The body; gives the list back if its items have to be changed to be sent.
-    pub(crate) fn new(kind: KindRef, listing: Listing) -> Result<Self, Listing> {
-        let mut items_len = 0;
-        for item in &listing.items {
-            let Some(len) = item.item_len(&kind) else {
-                return Err(listing);
-            };
-            items_len += len;
+    pub(crate) fn new(kind: &Kind, listing: Listing) -> Result<Self, Listing> {
+        if !is_listed_as_stored(kind) {
+            return Err(listing);
         }
-        let before = list_head(&kind, &listing.metadata);
+        let lens = listing.items.iter().map(Stored::copied_len);
+        let Some(items_len) = lens.sum::<Option<usize>>() else {
+            return Err(listing);
+        };
+        let head = list_head(kind, &listing.metadata);
         let commas = listing.items.len().saturating_sub(1);
-        let len = before.len() + items_len + commas + LIST_END.len();
+        let len = head.len() + items_len + commas + LIST_END.len();
         Ok(Self {
-            kind,
-            before,
+            copied: Bytes::from(head),
             items: listing.items.into_iter(),
+            is_ended: false,
             left: len as u64,
         })
     }
 
     fn part(&mut self) -> Bytes {
-        let mut part = Vec::with_capacity(PART_BYTES + PART_BYTES / 4);
-        while part.len() < PART_BYTES {
-            part.append(&mut self.before);
+        if self.copied.len() < PART_BYTES && !self.is_ended {
+            self.copied = self.copy();
+        }
+        self.copied.split_to(self.copied.len().min(PART_BYTES))
+    }
+
+    /// What is left of what was copied, and more.
+    fn copy(&mut self) -> Bytes {
+        let mut copied = Vec::with_capacity(COPIED_BYTES + COPIED_BYTES / 4);
+        copied.extend_from_slice(&self.copied);
+        while copied.len() < COPIED_BYTES {
             let Some(item) = self.items.next() else {
-                part.extend_from_slice(LIST_END);
+                copied.extend_from_slice(LIST_END);
+                self.is_ended = true;
                 break;
             };
-            item.write_item(&self.kind, &mut part);
+            item.copy_item(&mut copied);
             if self.items.len() > 0 {
-                self.before.push(b',');
+                copied.push(b',');
             }
         }
-        Bytes::from(part)
+        Bytes::from(copied)
     }
 }
 
@@ -101,10 +114,10 @@ mod tests {
 
     /// The number of items and the text of a list of objects that have so much data.
     async fn sent(sizes: &[usize]) -> (usize, Vec<u8>) {
-        let kind = KindRef::from(crate::admission::kind("", "configmaps"));
+        let kind = crate::admission::kind("", "configmaps");
         let items = sizes.iter().map(|size| Stored {
             value: Stored::encode(
-                &kind,
+                kind,
                 &json!({"metadata": {"name": "a"}, "data": {"k": "v".repeat(*size)}}),
             ),
             revision: 7,

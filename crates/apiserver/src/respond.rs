@@ -60,7 +60,7 @@ pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Outcome<Res
 pub(crate) fn listing(call: &Call, listing: Listing) -> Outcome<Response<Body>> {
     let kind = &*call.kind;
     if call.form.view == View::Whole && call.form.is_ready_made() {
-        let body = match ListBody::new(call.kind.clone(), listing) {
+        let body = match ListBody::new(kind, listing) {
             Ok(body) => Body::new(body),
             Err(listing) => Body::from(ready_made_list(kind, &listing)),
         };

@@ -10,6 +10,7 @@ use api::kinds::Kind;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::io::Write as _;
 use std::sync::Arc;
 use store::{KeyValue, Revision};
 
@@ -80,29 +81,35 @@ impl Stored {
         self.write_from_metadata(kind, out);
     }
 
-    /// How many bytes [`Stored::write_item`] appends, where that is a copy of what is stored.
-    pub(crate) fn item_len(&self, kind: &Kind) -> Option<usize> {
-        if kind.custom.is_some() || !kind.is_stored_as_served() {
-            return None;
-        }
+    /// How many bytes [`Stored::copy_item`] appends; `None` for what is no stored value.
+    pub(crate) fn copied_len(&self) -> Option<usize> {
         let rest = self.value.len().checked_sub(OPENING.len())?;
-        let shown = match self.revision {
-            0 => 0,
-            revision => r#""resourceVersion":"","#.len() + revision.to_string().len(),
+        let shown = match self.revision.checked_ilog10() {
+            None => 0,
+            Some(tens) => r#""resourceVersion":"","#.len() + 1 + usize::try_from(tens).ok()?,
         };
         Some(OPENING.len() + shown + rest)
     }
 
+    /// Appends the object's JSON as it stands in a list of a kind whose items are [copied](is_listed_as_stored).
+    pub(crate) fn copy_item(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        self.write_with_revision(&self.value, out);
+    }
+
     fn write_from_metadata(&self, kind: &Kind, out: &mut Vec<u8>) {
-        let value = if kind.is_stored_as_served() {
-            self.value.clone()
+        if kind.is_stored_as_served() {
+            self.write_with_revision(&self.value, out);
         } else {
-            served_elsewhere(kind, &self.value)
-        };
+            self.write_with_revision(&served_elsewhere(kind, &self.value), out);
+        }
+    }
+
+    fn write_with_revision(&self, value: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&OPENING[1..]);
         if self.revision > 0 {
             out.extend_from_slice(b"\"resourceVersion\":\"");
-            out.extend_from_slice(self.revision.to_string().as_bytes());
+            write!(out, "{}", self.revision).expect("a text can be written to memory");
             out.push(b'"');
             // Metadata of a stored object is never empty: it has at least a name.
             out.push(b',');
@@ -167,6 +174,11 @@ impl Stored {
         }
         serde_json::from_slice(&self.value).map_or(Value::Null, |head: Head| head.metadata.labels)
     }
+}
+
+/// Whether the items of lists of a kind are copies of what is stored.
+pub(crate) fn is_listed_as_stored(kind: &Kind) -> bool {
+    kind.custom.is_none() && kind.is_stored_as_served()
 }
 
 /// The form of a kind whose objects are not served as they are stored.
@@ -264,7 +276,10 @@ mod tests {
             };
             let mut item = Vec::new();
             stored.write_item(config_map(), &mut item);
-            assert_eq!(stored.item_len(config_map()), Some(item.len()));
+            assert_eq!(stored.copied_len(), Some(item.len()));
+            let mut copied = Vec::new();
+            stored.copy_item(&mut copied);
+            assert_eq!(copied, item);
         }
     }
 
