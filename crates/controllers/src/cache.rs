@@ -157,11 +157,10 @@ impl<T> Cache<T> {
     pub(crate) fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<T>> {
         let from = ObjectName::new(namespace, prefix);
         let state = self.read();
-        let begins = |name: &ObjectName| name.namespace() == namespace && name.name().starts_with(prefix);
         state
             .objects
             .range(from..)
-            .take_while(|(name, _)| begins(name))
+            .take_while(|(name, _)| begins(name, namespace, prefix))
             .map(|(_, object)| object.clone())
             .collect()
     }
@@ -184,6 +183,16 @@ impl<T> Cache<T> {
         owned
             .filter(|o| (self.facts)(o).controller().is_some_and(|owner| owner.uid == uid))
             .collect()
+    }
+
+    /// All objects that this uid controls, except those that [`Cache::with_prefix`] gives anyway.
+    pub(crate) fn controlled_besides(&self, uid: &str, namespace: &str, prefix: &str) -> Vec<Arc<T>> {
+        let state = self.read();
+        let names = state.by_owner.get(uid).into_iter().flatten();
+        let others = names.filter(|name| !begins(name, namespace, prefix));
+        let objects = others.filter_map(|name| state.objects.get(name));
+        let controls = |object: &T| (self.facts)(object).controller().is_some_and(|owner| owner.uid == uid);
+        objects.filter(|object| controls(object)).cloned().collect()
     }
 
     /// All objects of a namespace that have no controller.
@@ -348,6 +357,11 @@ impl<T> Cache<T> {
     }
 }
 
+/// Whether an object is of this namespace and its name begins so.
+fn begins(name: &ObjectName, namespace: &str, prefix: &str) -> bool {
+    name.namespace() == namespace && name.name().starts_with(prefix)
+}
+
 /// Takes a name out of an index.
 fn forget(index: &mut BTreeMap<String, BTreeSet<ObjectName>>, term: &str, name: &ObjectName) {
     if let Some(names) = index.get_mut(term) {
@@ -400,6 +414,8 @@ mod tests {
         assert_eq!(names(&cache.with_prefix("a", "web-")), ["web-0", "web-1"]);
         assert_eq!(names(&cache.owned_by("set")), ["web-0", "web-1"]);
         assert_eq!(names(&cache.controlled_by("set")), ["web-0"]);
+        assert_eq!(names(&cache.controlled_besides("set", "a", "x")), ["web-0"]);
+        assert!(cache.controlled_besides("set", "a", "web-").is_empty());
         assert_eq!(names(&cache.uncontrolled_in("a")), ["web-1", "x"]);
         assert!(cache.get("b", "x").is_none());
     }

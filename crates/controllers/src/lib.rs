@@ -29,6 +29,7 @@ mod queue;
 mod record;
 mod reflect;
 mod refusals;
+mod rests;
 mod send;
 mod served;
 mod signer;

@@ -16,17 +16,11 @@ use crate::caches::Caches;
 use crate::execute::{Executor, Outcome};
 use crate::freshness::Ledger;
 use crate::queue::{Queue, WorkId};
+use crate::rests::Rests;
 use crate::table::{Decide, Prepare};
 
 /// How many keys may be planned and carried out at a time.
 const WORKERS: usize = 16;
-
-/// A key rests this many times as long as its planning took, so that a big object's storm of events is taken in gulps
-/// and planning never takes more than a fifth of a processor per key.
-const REST_FACTOR: u32 = 4;
-
-/// The longest such rest.
-const REST_MAX: Duration = Duration::from_millis(100);
 
 /// A failure is logged as a warning only when it is the kind that persists.
 const RETRY_NOTABLE: Duration = Duration::from_secs(1);
@@ -46,6 +40,7 @@ pub(crate) struct Works {
     pub(crate) queue: Arc<Queue>,
     pub(crate) executor: Executor,
     pub(crate) ledger: Ledger,
+    pub(crate) rests: Rests,
     pub(crate) permits: Semaphore,
 }
 
@@ -58,6 +53,7 @@ impl Works {
             queue,
             executor,
             ledger,
+            rests: Rests::default(),
             permits,
         }
     }
@@ -84,9 +80,9 @@ async fn turn(works: &Works, id: WorkId) {
     listed(works, row).await;
     if works.ledger.caught_up(&works.caches, &id).await {
         let permit = works.permits.acquire().await.expect("never closed");
-        let rest = plan_and_act(works, row, &id).await;
+        let rest_until = plan_and_act(works, row, &id).await;
         drop(permit);
-        tokio::time::sleep(rest).await;
+        tokio::time::sleep_until(rest_until).await;
     } else {
         warn!(controller = row.name, key = %id.key, "the caches do not show our last write yet");
         retry(works, row, &id);
@@ -106,14 +102,15 @@ async fn listed(works: &Works, row: &Running) {
     }
 }
 
-async fn plan_and_act(works: &Works, row: &Running, id: &WorkId) -> Duration {
+async fn plan_and_act(works: &Works, row: &Running, id: &WorkId) -> Instant {
     if let Some(prepare) = row.prepare {
         prepare(&works.executor.client, &works.caches, &id.key).await;
     }
     let began = Instant::now();
     let now = ambient::now();
     let plan = (row.decide)(&works.caches, &id.key, now);
-    let took = began.elapsed();
+    let ended = Instant::now();
+    let rest_until = works.rests.until(id, ended - began, ended);
     for reason in &plan.because {
         trace!(controller = row.name, key = %id.key, reason = reason.reason, "{}", reason.message);
     }
@@ -132,7 +129,7 @@ async fn plan_and_act(works: &Works, row: &Running, id: &WorkId) -> Duration {
             settle(works, row, id, &plan, now);
         }
     }
-    (took * REST_FACTOR).min(REST_MAX)
+    rest_until
 }
 
 fn settle(works: &Works, row: &Running, id: &WorkId, plan: &Plan, now: Timestamp) {

@@ -1,6 +1,5 @@
 //! The row of StatefulSets: which changes concern a set, and what is observed of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::k8s::api::apps::v1::{ControllerRevision, StatefulSet};
@@ -130,21 +129,21 @@ fn decide(caches: &Caches, key: &Key, now: Timestamp, gates: Gates, early_ends: 
     };
     let pods = in_sight(caches.of::<Pod>(), &served);
     let mut revisions = in_sight(caches.of::<ControllerRevision>(), &served);
+    let prefix = prefix_of(&served);
     let orphans = caches.of::<ControllerRevision>().uncontrolled_in(&key.namespace);
-    revisions.extend(
-        orphans
-            .into_iter()
-            .map(|orphan| (name_of(&orphan.metadata).to_owned(), orphan)),
-    );
+    let others = orphans
+        .into_iter()
+        .filter(|orphan| !name_of(&orphan.metadata).starts_with(&prefix));
+    revisions.extend(others);
     let claims = claims(caches, &served);
-    let ends = early_ends.note(key, uid_of(served.meta()), pods.values().map(Arc::as_ref));
+    let ends = early_ends.note(key, uid_of(served.meta()), pods.iter().map(Arc::as_ref));
     let service = service_of(caches, &served);
     let seen = Observed {
         set: &served.set,
         template: &served.template,
-        pods: pods.values().map(Arc::as_ref).collect(),
+        pods: pods.iter().map(Arc::as_ref).collect(),
         claims: claims.iter().map(Arc::as_ref).collect(),
-        revisions: revisions.values().map(Arc::as_ref).collect(),
+        revisions: revisions.iter().map(Arc::as_ref).collect(),
         service: Some(service.as_deref()),
         early_ends: &ends,
         gates,
@@ -157,13 +156,20 @@ fn service_of(caches: &Caches, served: &ServedSet) -> Option<Arc<Service>> {
     caches.of::<Service>().get(namespace_of(served.meta()), name)
 }
 
-/// What a set controls, and what bears its name or belongs to nobody.
-fn in_sight<T: Resource<DynamicType = ()>>(cache: &Cache<T>, served: &ServedSet) -> BTreeMap<String, Arc<T>> {
+/// What a set controls, and what bears its name.
+fn in_sight<T: Resource<DynamicType = ()>>(cache: &Cache<T>, served: &ServedSet) -> Vec<Arc<T>> {
     let meta = served.meta();
-    let own = cache.controlled_by(meta.uid.as_deref().unwrap_or_default());
-    let namesakes = cache.with_prefix(namespace_of(meta), &format!("{}-", name_of(meta)));
-    let named = |object: Arc<T>| (name_of(object.meta()).to_owned(), object);
-    own.into_iter().chain(namesakes).map(named).collect()
+    let (namespace, prefix) = (namespace_of(meta), prefix_of(served));
+    // Nearly all that a set controls bears its name, so the rest is asked for alone: this is done for every event.
+    let others = cache.controlled_besides(uid_of(meta), namespace, &prefix);
+    let mut objects = cache.with_prefix(namespace, &prefix);
+    objects.extend(others);
+    objects
+}
+
+/// What the names of all that a set makes begin with.
+fn prefix_of(served: &ServedSet) -> String {
+    format!("{}-", name_of(served.meta()))
 }
 
 fn claims(caches: &Caches, served: &ServedSet) -> Vec<Arc<PersistentVolumeClaim>> {
