@@ -52,11 +52,17 @@ spec:
 
 #[test]
 fn a_set_keeps_its_attached_volume_through_restarts_of_pod_and_daemon() {
-    run().unwrap();
+    run(&mut Cluster::start(Runtime::Embedded).unwrap(), true).unwrap();
 }
 
-fn run() -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(Runtime::Embedded)?;
+#[test]
+fn the_rights_that_are_shipped_for_controllers_are_enough_to_attach() {
+    let mut cluster = Cluster::start_with_controllers_apart(Runtime::Embedded).unwrap();
+    run(&mut cluster, false).unwrap();
+    cluster.controllers().unwrap().were_refused_nothing().unwrap();
+}
+
+fn run(cluster: &mut Cluster, is_killed: bool) -> anyhow::Result<()> {
     let kubectl = cluster.kubectl();
     let registry = cluster.data_dir().join("node/plugins_registry");
     let driver = Driver::start(&registry, &cluster.kubeconfig())?;
@@ -81,10 +87,12 @@ fn run() -> anyhow::Result<()> {
     let listed = json!([{"name": unique, "devicePath": ""}]);
     ensure!(status["volumesAttached"] == listed, "{status}");
 
-    // The daemon dies while the volume goes from one pod to the next.
+    // The daemon may die while the volume goes from one pod to the next.
     kubectl.run("delete pod db-0 --wait=false")?;
-    cluster.kill()?;
-    cluster.up()?;
+    if is_killed {
+        cluster.kill()?;
+        cluster.up()?;
+    }
     ready(&kubectl)?;
     let kept = kubectl.shell("db-0", "cat /data/kept")?;
     ensure!(kept == "kept\n", "{kept}");
