@@ -97,6 +97,10 @@ fn ready_metadata(call: &mut Call, object: &mut Value) -> Outcome<()> {
     }
     metadata::settle_namespace(call, object)?;
     let metadata = &mut object["metadata"];
+    if kind.kind == "LimitRange" && text(&metadata["name"]).is_none() && text(&metadata["generateName"]).is_none() {
+        // The one kind that upstream gives a name to.
+        metadata["name"] = json!(names::uid());
+    }
     if text(&metadata["name"]).is_none() && text(&metadata["generateName"]).is_none() {
         let error = FieldError {
             error: FieldErrorType::Required,

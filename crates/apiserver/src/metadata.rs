@@ -6,22 +6,18 @@ use crate::status::{Outcome, bad_request};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Makes the object's namespace that of the path.
+/// Makes the object's namespace that of the path; one that is given to an object of the whole cluster is cleared.
 pub(crate) fn settle_namespace(call: &Call, object: &mut Value) -> Outcome<()> {
+    if !call.kind.namespaced {
+        remove(&mut object["metadata"], "namespace");
+        return Ok(());
+    }
     let given = text(&object["metadata"]["namespace"]);
     if given.is_some_and(|given| given != call.namespace) {
-        let message = if call.kind.namespaced {
-            "the namespace of the provided object does not match the namespace sent on the request"
-        } else {
-            "namespace is not allowed on this type"
-        };
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(bad_request(message));
     }
-    if call.kind.namespaced {
-        object["metadata"]["namespace"] = json!(call.namespace);
-    } else {
-        remove(&mut object["metadata"], "namespace");
-    }
+    object["metadata"]["namespace"] = json!(call.namespace);
     Ok(())
 }
 

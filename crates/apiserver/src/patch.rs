@@ -7,7 +7,7 @@ use crate::create::{self, Ownership, shown_revision, text};
 use crate::respond;
 use crate::server::Server;
 use crate::status::{Outcome, bad_request, invalid_options, status, too_large, unsupported_patch};
-use crate::update::{self, Part, Proposed, check_name, modified};
+use crate::update::{self, Part, Proposed, check_name, modified, nameless};
 use api::apply;
 use api::error::{FieldErrorType, Status};
 use api::patch::{self, PatchError};
@@ -133,6 +133,7 @@ pub(crate) async fn patch(server: &Arc<Server>, call: &mut Call, part: Part, bod
 }
 
 async fn apply_patch(server: &Arc<Server>, call: &mut Call, part: Part, content: Value) -> Outcome<Response<Body>> {
+    let is_named = text(&content["metadata"]["name"]).is_some();
     let config = read_config(call, content)?;
     let exists = server.read(&call.kind, &call.namespace, &call.name).await?.is_some();
     if exists || part != Part::Main {
@@ -141,6 +142,10 @@ async fn apply_patch(server: &Arc<Server>, call: &mut Call, part: Part, content:
             Err(status) if status.code == 404 && part == Part::Main => {}
             stored => return respond::object(call, StatusCode::OK, &stored?),
         }
+    }
+    // Of an object that is there the name is known; a new one has only what is applied.
+    if !is_named {
+        return Err(nameless(call));
     }
     if text(&config["metadata"]["uid"]).is_some() || shown_revision(&config)?.is_some() {
         return Err(modified(&call.kind, &call.name));
@@ -224,6 +229,8 @@ fn read_config(call: &mut Call, mut content: Value) -> Outcome<Value> {
     check_name(call, &content)?;
     if kind.namespaced {
         content["metadata"]["namespace"] = json!(call.namespace);
+    } else {
+        create::remove(&mut content["metadata"], "namespace");
     }
     if content["metadata"]["managedFields"]
         .as_array()

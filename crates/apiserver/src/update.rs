@@ -86,18 +86,28 @@ pub(crate) async fn put(server: &Arc<Server>, call: &mut Call, part: Part, body:
 
 /// The name and namespace in the body must be those of the path.
 pub(crate) fn check_name(call: &Call, object: &Value) -> Outcome<()> {
-    let name = object["metadata"]["name"].as_str().unwrap_or("");
+    let Some(name) = text(&object["metadata"]["name"]) else {
+        return Err(nameless(call));
+    };
     if name != call.name {
         let path = &call.name;
         let message = format!("the name of the object ({name}) does not match the name on the URL ({path})");
         return Err(bad_request(message));
     }
     let namespace = text(&object["metadata"]["namespace"]);
-    if namespace.is_some_and(|namespace| namespace != call.namespace) {
+    if call.kind.namespaced && namespace.is_some_and(|namespace| namespace != call.namespace) {
         let message = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(bad_request(message));
     }
     Ok(())
+}
+
+/// What is answered to an object without a name where it must have that of the path.
+pub(crate) fn nameless(call: &Call) -> Box<Status> {
+    bad_request(format!(
+        "the name of the object ({} based on URL) was undeterminable: name must be provided",
+        call.name
+    ))
 }
 
 /// Changes a stored object; gives it as it is then.
@@ -317,7 +327,9 @@ fn prepare_finalize(new: &mut Value, old: &Value) {
 fn carry_over(new: &mut Value, old: &Value) {
     let (new, old) = (&mut new["metadata"], &old["metadata"]);
     new["resourceVersion"] = old["resourceVersion"].clone();
-    if !old["namespace"].is_null() {
+    if old["namespace"].is_null() {
+        remove(new, "namespace");
+    } else {
         new["namespace"] = old["namespace"].clone();
     }
     remove(new, "selfLink");

@@ -539,3 +539,33 @@ async fn writers_at_the_same_time_all_get_through() {
     futures::future::join_all(writes).await;
     assert_eq!(api.get(&path).await.ok()["data"].as_object().unwrap().len(), 20);
 }
+
+/// What kube-apiserver 1.28 answered when it was asked the same.
+#[tokio::test]
+async fn names_and_namespaces_that_are_not_given_or_not_needed() {
+    let api = Api::new().await;
+    // An apply finds what is there by its path, but makes nothing without a name.
+    let unnamed = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1"}});
+    let path = format!("{}?fieldManager=anna", map("m"));
+    let (code, reason, message) = api.apply(&path, &unnamed).await.failure();
+    assert_eq!((code, reason.as_str()), (400, "BadRequest"));
+    let expected = "the name of the object (m based on URL) was undeterminable: name must be provided";
+    assert_eq!(message, expected);
+    api.config_map("m", json!({}), json!({})).await;
+    assert_eq!(api.apply(&path, &unnamed).await.ok()["data"], json!({"a": "1"}));
+    let put = api.put(&map("m"), &json!({"data": {}})).await.failure();
+    assert_eq!((put.0, put.2.as_str()), (400, expected));
+
+    // What belongs to the whole cluster loses a namespace that is given to it.
+    let class = json!({"metadata": {"name": "c", "namespace": "x"}, "value": 1});
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let made = api.post(classes, &class).await.ok();
+    assert_eq!(made["metadata"]["namespace"], Value::Null);
+    let put = api.put(&format!("{classes}/c"), &class).await.ok();
+    assert_eq!(put["metadata"]["namespace"], Value::Null);
+
+    // One kind is given a name.
+    let range = json!({"spec": {"limits": [{"type": "Container"}]}});
+    let made = api.post("/api/v1/namespaces/default/limitranges", &range).await.ok();
+    assert_eq!(made["metadata"]["name"].as_str().map(str::len), Some(36));
+}

@@ -20,7 +20,7 @@ pub(crate) const IDEAS: &[Idea] = &[
 ];
 
 fn map(data: &Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data})
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": data})
 }
 
 async fn apply(scene: &Scene, manager: &str, object: &Value) -> anyhow::Result<Value> {
@@ -140,8 +140,8 @@ async fn conflicts(scene: Scene) -> anyhow::Result<()> {
 }
 
 fn deployment(containers: &Value) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "d"}},
-        "template": {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": containers}}}})
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "d"}}, "template": {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": containers}}}})
 }
 
 async fn lists(scene: Scene) -> anyhow::Result<()> {
@@ -261,6 +261,12 @@ async fn wrong(scene: Scene) -> anyhow::Result<()> {
     send("?fieldManager=anna", managed)
         .await?
         .says(400, "BadRequest", "managedFields must be nil")?;
+    // What is not there has only the name that is applied.
+    let mut unnamed = map(&json!({}));
+    unnamed["metadata"] = json!({});
+    send("?fieldManager=anna", unnamed)
+        .await?
+        .says(400, "BadRequest", "name must be provided")?;
     scene.map("m", &json!({"a": "1"})).await?;
     let mut stale = map(&json!({"a": "2"}));
     stale["metadata"] = json!({"resourceVersion": "1"});

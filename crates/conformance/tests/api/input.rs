@@ -203,7 +203,6 @@ async fn paths(scene: Scene) -> anyhow::Result<()> {
     for path in [
         format!("/api/v1/namespaces/{namespace}/configmaps/%2e%2e"),
         format!("/api/v1/namespaces/{namespace}/configmaps/..%2fvictim"),
-        format!("/api/v1/namespaces/{namespace}%2fconfigmaps/victim"),
         format!("/api/v1/namespaces/{namespace}/configmaps/victim%00"),
         format!("/api/v1/namespaces/{namespace}/configmaps/victim%2f"),
         format!("/api/v1/namespaces/%2e%2e/{namespace}/configmaps/victim"),
@@ -300,7 +299,8 @@ async fn unread(scene: Scene) -> anyhow::Result<()> {
     let blob = "x".repeat(50_000);
     for turn in 0..100 {
         let path = format!("{maps}/busy?fieldManager=busy");
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"n": turn.to_string(), "blob": blob}});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "busy"},
+            "data": {"n": turn.to_string(), "blob": blob}});
         scene.api.apply(&path, &object).await?.ok()?;
     }
     scene.api.get(&maps).await?.ok()?;

@@ -225,7 +225,6 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("/api/v1/secrets", &["type=Opaque"]),
     ("/api/v1/namespaces", &["status.phase=Active"]),
     ("/api/v1/replicationcontrollers", &["status.replicas=0"]),
-    ("/apis/apps/v1/replicasets", &["status.replicas=0"]),
     ("/apis/batch/v1/jobs", &["status.successful=0"]),
     (
         "/apis/certificates.k8s.io/v1/certificatesigningrequests",
