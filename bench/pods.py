@@ -150,8 +150,9 @@ def measure(api, data, daemon, yardstick):
         thread.start()
     took = seen.wait(seen.ready, names) - begun
     print(f"burst of {BURST}: all Ready after {1000 * took:.0f} ms, {BURST / took:.1f} pods/s")
-    resident = re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{daemon}/status").read()).group(1)
-    print(f"daemon with {BURST} pods: {int(resident) / 1024:.0f} MiB resident")
+    status = open(f"/proc/{daemon}/status").read()
+    resident, own = (int(re.search(name + r":\s+(\d+)", status).group(1)) / 1024 for name in ("VmRSS", "RssAnon"))
+    print(f"daemon with {BURST} pods: {resident:.0f} MiB resident, {own:.0f} of it its own, the rest its program's file")
     private = [private_bytes(pid) / 1024 / 1024 for pid in monitors(data)]
     print(f"monitors: {len(private)}, {statistics.median(private):.1f} MiB private each")
     begun = time.monotonic()

@@ -3,6 +3,9 @@
 //! `steadfast oci` and `steadfast monitor` are this same binary re-executed as small single-threaded processes; they
 //! must be reached before any thread exists. Everything else starts the async runtime and runs one command.
 
+#![deny(unsafe_code)]
+
+mod allocator;
 mod args;
 mod audit_log;
 mod client_certificates;
