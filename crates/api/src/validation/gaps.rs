@@ -91,11 +91,6 @@ const GAPS: &[Gap] = &[
         scheduler leaves the pod to the one named",
     },
     gap(Part::PodSpec, "resourceClaims"),
-    gap_why(
-        Part::PodSpec,
-        "runtimeClassName",
-        "the built-in runtime has one handler, which has no name, so with it the pod cannot start",
-    ),
     gap(Part::PodSpec, "schedulingGroup"),
     gap(Part::PodSpec, "securityContext.appArmorProfile"),
     gap(Part::PodSpec, "securityContext.seLinuxChangePolicy"),
@@ -369,7 +364,7 @@ mod tests {
         let mut scaled = set.clone();
         scaled["spec"]["replicas"] = json!(3);
         assert_eq!(warnings(sets, &scaled, Some(&set)), [""; 0]);
-        scaled["spec"]["template"]["spec"]["runtimeClassName"] = json!("gvisor");
+        scaled["spec"]["template"]["spec"]["securityContext"] = json!({"seLinuxChangePolicy": "MountOption"});
         assert_eq!(warnings(sets, &scaled, Some(&set)).len(), 1);
     }
 
