@@ -204,7 +204,6 @@ async fn paths(scene: Scene) -> anyhow::Result<()> {
         format!("/api/v1/namespaces/{namespace}/configmaps/%2e%2e"),
         format!("/api/v1/namespaces/{namespace}/configmaps/..%2fvictim"),
         format!("/api/v1/namespaces/{namespace}/configmaps/victim%00"),
-        format!("/api/v1/namespaces/{namespace}/configmaps/victim%2f"),
         format!("/api/v1/namespaces/%2e%2e/{namespace}/configmaps/victim"),
         format!("/api//v1/namespaces/{namespace}/configmaps/victim/x"),
         format!("/api/v1/namespaces/{namespace}/configmaps/%ff%fe"),
