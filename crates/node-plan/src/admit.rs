@@ -17,6 +17,12 @@ const CHECKED: [(&str, &str); 3] = [
 /// The reason when another pod has a port of the node that this one wants.
 pub const NODE_PORTS: &str = "NodePorts";
 
+/// On pods: they are for nodes of this operating system.
+const OS_LABEL: &str = "kubernetes.io/os";
+
+/// The operating system of all nodes.
+const OS: &str = "linux";
+
 const NANOS: i128 = 1_000_000_000;
 
 /// Why a pod cannot be on this node beside `others`, which are: reason and message, in upstream's words.
@@ -28,7 +34,8 @@ pub fn unfit(
     allocatable: &BTreeMap<String, Quantity>,
     others: &[Arc<Pod>],
 ) -> Option<(&'static str, String)> {
-    lacking(pod, allocatable, others).or_else(|| {
+    let foreign = foreign(pod).map(|(reason, message)| (reason, message.to_owned()));
+    foreign.or_else(|| lacking(pod, allocatable, others)).or_else(|| {
         let wanted = pod.spec.as_ref().map(fit::host_ports).unwrap_or_default();
         let taken: Vec<_> = others
             .iter()
@@ -40,6 +47,18 @@ pub fn unfit(
             .any(|port| taken.iter().any(|other| fit::clash(port, other)));
         clashes.then(|| predicate(NODE_PORTS, "node(s) didn't have free ports for the requested pod ports"))
     })
+}
+
+/// Why a pod is for nodes of another operating system.
+fn foreign(pod: &Pod) -> Option<(&'static str, &'static str)> {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS_LABEL));
+    if label.is_some_and(|os| os != OS) {
+        let why = "Pod was rejected: Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Some(("PodOSSelectorNodeLabelDoesNotMatch", why));
+    }
+    let os = pod.spec.as_ref()?.os.as_ref();
+    let why = "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS";
+    os.is_some_and(|os| os.name != OS).then_some(("PodOSNotSupported", why))
 }
 
 /// Why a pod's node selector or affinity rules this node out, as [`unfit`] tells it.
@@ -103,6 +122,19 @@ mod tests {
         let others: Vec<_> = others.iter().map(|pod| Arc::new((*pod).clone())).collect();
         let told = unfit(new, &allocatable.into(), &others);
         assert_eq!(told.as_ref().map(|(reason, _)| *reason), reason, "{told:?}");
+    }
+
+    #[test]
+    fn pods_for_other_systems_are_refused() {
+        check(&pod(json!({"containers": [], "os": {"name": "linux"}})), &[], None);
+        let windows = pod(json!({"containers": [], "os": {"name": "windows"}}));
+        check(&windows, &[], Some("PodOSNotSupported"));
+        let labelled = |os: &str| Pod {
+            metadata: serde_json::from_value(json!({"labels": {OS_LABEL: os}})).unwrap(),
+            ..Pod::default()
+        };
+        check(&labelled("linux"), &[], None);
+        check(&labelled("windows"), &[], Some("PodOSSelectorNodeLabelDoesNotMatch"));
     }
 
     #[test]

@@ -55,9 +55,6 @@ fn unsupported(spec: &PodSpec) -> Option<&'static str> {
     if spec.resource_claims.iter().flatten().next().is_some() {
         return Some("resourceClaims are not supported by this node");
     }
-    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
-        return Some("this node runs Linux pods only");
-    }
     None
 }
 

@@ -5,6 +5,22 @@ use crate::validation::place::{Errors, Place};
 /// The largest user and group number.
 const ID_MAX: i64 = i32::MAX as i64;
 
+/// The form of a sysctl's name: segments, with dots or slashes between them.
+const SYSCTL: &str = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+
+const SYSCTL_BYTES_MAX: usize = 253;
+
+fn is_sysctl_name(name: &str) -> bool {
+    let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_segment = |segment: &str| {
+        let bytes = segment.as_bytes();
+        bytes.first().is_some_and(is_end)
+            && bytes.last().is_some_and(is_end)
+            && bytes.iter().all(|byte| is_end(byte) || matches!(byte, b'-' | b'_'))
+    };
+    name.len() <= SYSCTL_BYTES_MAX && name.split(['.', '/']).all(is_segment)
+}
+
 /// What is wrong with the security context of a pod.
 pub(super) fn pod(context: &Place<'_>, spec: &Place<'_>, errors: &mut Errors) {
     ids(context, errors);
@@ -23,6 +39,9 @@ pub(super) fn pod(context: &Place<'_>, spec: &Place<'_>, errors: &mut Errors) {
         let name = sysctl.at("name");
         if name.text().is_empty() {
             errors.push(name.required(""));
+        } else if !is_sysctl_name(name.text()) {
+            let why = format!("must have at most {SYSCTL_BYTES_MAX} characters and match regex ^{SYSCTL}$");
+            errors.push(name.invalid(why));
         } else if !seen.insert(name.text()) {
             errors.push(name.duplicate());
         }

@@ -170,6 +170,30 @@ fn variables_from_files() {
 }
 
 #[test]
+fn names_of_sysctls() {
+    let check = |name: &str| spec("securityContext", json!({"sysctls": [{"name": name, "value": "1"}]}));
+    for name in [
+        "kernel.shm_rmid_forced",
+        "net/ipv4/tcp_rmem",
+        "net.ipv4.conf.eth0-1.x",
+        "a",
+    ] {
+        assert_eq!(check(name), [""; 0], "{name}");
+    }
+    let long = "a".repeat(254);
+    // Those of upstream's conformance test, and a few more.
+    for name in ["foo-", "bar..", "-x", "a._b", "a b", "A", "a.b.", &long] {
+        assert_eq!(
+            check(name),
+            [format!(
+                "spec.securityContext.sysctls[0].name: Invalid value: \"{name}\": must have at most 253 characters and \
+                 match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
+            )]
+        );
+    }
+}
+
+#[test]
 fn overriding_host_names() {
     let check = |name: &str, more: Option<&str>| {
         let mut pod = with(&pod(), "/spec/hostnameOverride", json!(name));
