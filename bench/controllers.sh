@@ -71,8 +71,11 @@ our_controllers() {
 }
 
 their_controllers() { # limits
+    # Until 1.23 there was a port without TLS, too.
+    local plain=()
+    if [[ $("$kube/kube-controller-manager" --help 2>&1) == *"--port int"* ]]; then plain=(--port=0); fi
     run controllers "$kube/kube-controller-manager" --kubeconfig "$kubeconfig" --controllers="$controllers" \
-        --leader-elect=false --secure-port="$(free_port)" --port=0 --cert-dir="$dir/kcm" "$@"
+        --leader-elect=false --secure-port="$(free_port)" "${plain[@]}" --cert-dir="$dir/kcm" "$@"
 }
 
 for one in $what; do
@@ -84,7 +87,7 @@ for one in $what; do
     kcm-raised) reference_server; their_controllers --kube-api-qps=5000 --kube-api-burst=10000 --concurrent-statefulset-syncs=20 ;;
     *) echo "what is $one?" >&2; exit 1 ;;
     esac
-    "$bench" sets --kubeconfig "$kubeconfig" --proc "controllers=$pid" --proc "server=$server" "$@" || tail -5 "$dir"/*.log
+    "$bench" sets --kubeconfig "$kubeconfig" --proc "controllers=$pid" --proc "server=$server" "$@" || tail -n 5 "$dir"/*.log
     end
     rm -rf "$dir/data"
 done
